@@ -1,0 +1,1 @@
+"""Sound to scores: all that a trained model is, and how it is made."""

@@ -1,0 +1,8 @@
+"""The error that a user can act on."""
+
+
+class UserError(Exception):
+    """One sentence for the user: what is wrong, where, and what to do.
+
+    The command line prints it and exits with status 1; a traceback is shown with `--debug` only.
+    """

@@ -1,0 +1,1 @@
+"""Archive to Parquet: how a model is run over months of sound."""

@@ -1,0 +1,5 @@
+"""What a cloud runner stages (`--setup_file`); everything else is in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
