@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import UserError
+from model.windows import WindowPlan, WindowRule
+
+
+def plan(frames: int, rate: int = 100, window: float = 1.0, hop: float = 1.0, tail: str = "pad"):
+    return WindowPlan(WindowRule(window, hop, tail), frames, rate)
+
+
+@pytest.mark.parametrize(
+    ("frames", "count", "partial"),
+    [(0, 0, False), (1, 1, True), (99, 1, True), (100, 1, False), (101, 2, True), (300, 3, False)],
+)
+def test_edges(frames: int, count: int, partial: bool) -> None:
+    assert (plan(frames).count, plan(frames).partial) == (count, partial)
+
+
+def test_tail_rules() -> None:
+    assert (plan(250).start(2), plan(250).end(2)) == (200, 250)
+    assert (plan(250, tail="shift").start(2), plan(250, tail="shift").end(2)) == (150, 250)
+    assert plan(250, tail="drop").dropped and not plan(300, tail="drop").dropped
+    assert (plan(50, tail="shift").start(0), plan(50, tail="shift").end(0)) == (0, 50)
+
+
+@pytest.mark.parametrize(("window", "hop"), [(0, 1), (1, 0), (1, 2), (-1, -1), (float("inf"), 1)])
+def test_bad_rules_are_refused(window: float, hop: float) -> None:
+    with pytest.raises(UserError):
+        WindowRule(window, hop)
+
+
+@given(
+    st.integers(1, 50_000),
+    st.sampled_from([100, 441, 22_050, 384_000]),
+    st.floats(0.01, 10),
+    st.floats(0.05, 1),
+    st.sampled_from(["pad", "shift", "drop"]),
+)
+def test_every_sample_is_in_a_window(frames, rate, window, share, tail) -> None:
+    p = plan(frames, rate, window, window * share, tail)
+    if p.rule.hop_s * rate < 1:
+        return
+    starts = p.starts()
+    assert len(starts) == p.count and starts[0] == 0
+    assert (np.diff(starts) >= 0).all()
+    ends = np.array([p.end(k) for k in range(p.count)])
+    assert ends[-1] == frames and (starts[1:] <= ends[:-1]).all()
+    if p.count > 1:
+        assert starts[-2] + p.length < frames, "the window before the last one reached the end"
+
+
+@given(st.integers(1, 5000), st.floats(0.1, 3), st.integers(0, 6000))
+def test_first_from_splits_the_windows(frames: int, hop: float, sample: int) -> None:
+    p = plan(frames, 100, 3.0, hop)
+    k = p.first_from(sample)
+    assert all(p.start(i) < sample for i in range(k))
+    assert all(p.start(i) >= sample for i in range(k, p.count))
