@@ -1,0 +1,332 @@
+"""A trained model as one folder, checked whenever it is loaded, without TensorFlow."""
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import fsspec
+import fsspec.core
+
+from model.errors import UserError
+from model.frontend import FrontEnd
+
+SCHEMA_VERSION = 1
+DOCUMENT = "bundle.json"
+LOG = "log.json"
+RESERVED_LABEL = "unknown"
+
+Task = Literal["multilabel", "singlelabel"]
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_KEYS = {
+    "schema_version": int,
+    "task": str,
+    "labels": list,
+    "front_end": dict,
+    "thresholds": dict,
+    "networks": list,
+    "files": dict,
+    "provenance": dict,
+    "fingerprints": dict,
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a trained model is, apart from its weights.
+
+    `path` is a folder or URL, `networks` are file names in it and `files` the SHA-256 of each
+    file. Equal `score_fingerprint`s give equal scores (networks, front end, labels and task
+    count; thresholds and provenance do not); `content_fingerprint` covers everything.
+    """
+
+    path: str
+    task: Task
+    labels: tuple[str, ...]
+    front_end: FrontEnd
+    thresholds: dict[str, float]
+    networks: tuple[str, ...]
+    files: dict[str, str]
+    provenance: dict[str, Any]
+    content_fingerprint: str
+    score_fingerprint: str
+
+    def read_file(self, name: str) -> bytes:
+        """The bytes of one of the bundle's files; UserError if they are not the recorded ones."""
+        data = _read(self.path, name)
+        if hashlib.sha256(data).hexdigest() != self.files[name]:
+            raise UserError(
+                f"The bundle {self.path} was changed: {name} is not what {DOCUMENT} records; "
+                "copy or train the bundle again."
+            )
+        return data
+
+
+def load_bundle(path_or_url: str) -> Bundle:
+    """Reads and checks the bundle in a folder or at an fsspec URL.
+
+    Raises UserError if it cannot be read, if its schema is unknown or broken, or if any file is
+    missing or differs from its SHA-256.
+    """
+    path = _place(path_or_url)
+    bundle = _parse(path, _read(path, DOCUMENT))
+    for name in bundle.files:
+        bundle.read_file(name)
+    return bundle
+
+
+def write_bundle(
+    path: str,
+    *,
+    task: Task,
+    labels: Sequence[str],
+    front_end: FrontEnd,
+    thresholds: Mapping[str, float],
+    networks: Sequence[Any],
+    provenance: Mapping[str, Any],
+    log: Any,
+) -> Bundle:
+    """Writes Keras `networks` and all that belongs to them into a new folder or URL.
+
+    Equal networks give equal bytes. `provenance` and `log` are JSON values; the log becomes
+    log.json. bundle.json comes last, so an interrupted write is never taken for a bundle. Raises
+    UserError if the folder holds anything already, or if the parts do not fit each other.
+    """
+    check_vacant(path)
+    data = {f"network-{i}.keras": keras_bytes(network) for i, network in enumerate(networks)}
+    names = list(data)
+    data[LOG] = _json(log)
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "task": task,
+        "labels": list(labels),
+        "front_end": front_end.to_json(),
+        "thresholds": {label: float(value) for label, value in thresholds.items()},
+        "networks": names,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in data.items()},
+        "provenance": dict(provenance),
+    }
+    document["fingerprints"] = {
+        "content": content_fingerprint(document),
+        "score": score_fingerprint(document),
+    }
+    text = _json(document)
+    _parse(path, text)
+    _write(path, {**data, DOCUMENT: text})
+    return load_bundle(path)
+
+
+def copy_bundle(bundle: Bundle, target: str) -> Bundle:
+    """Copies a bundle to another folder or URL and returns the copy, checked.
+
+    A target that holds the same bundle is left alone and a half-written copy is completed;
+    UserError if the target holds another bundle.
+    """
+    try:
+        present: Bundle | None = load_bundle(target)
+    except UserError:
+        present = None
+    if present and present.content_fingerprint != bundle.content_fingerprint:
+        raise UserError(f"{target} holds another bundle; choose a new folder.")
+    if present:
+        return present
+    data = {name: bundle.read_file(name) for name in bundle.files}
+    _write(target, {**data, DOCUMENT: _read(bundle.path, DOCUMENT)})
+    return load_bundle(target)
+
+
+def check_vacant(path: str) -> None:
+    """UserError unless a bundle can be written at `path`: nothing there, or an empty folder."""
+    try:
+        fs, folder = fsspec.core.url_to_fs(path)
+        taken = fs.exists(folder) and (not fs.isdir(folder) or bool(fs.ls(folder)))
+        local = Path(folder) if "file" in fs.protocol else None
+    except Exception as error:
+        raise UserError(f"Cannot write a bundle at {path}: {_why(error)}.") from error
+    if taken:
+        raise UserError(f"{path} is not empty; give a new folder for the bundle.")
+    if local:
+        above = next(place for place in (local, *local.parents) if place.exists())
+        # Asked before hours of training, not after them.
+        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+            raise UserError(f"Cannot write a bundle at {path}: {above} is not a writable folder.")
+
+
+def content_fingerprint(document: Mapping[str, Any]) -> str:
+    """SHA-256 over all of bundle.json but its fingerprints, and so over every file's digest."""
+    return _digest({key: value for key, value in document.items() if key != "fingerprints"})
+
+
+def score_fingerprint(document: Mapping[str, Any]) -> str:
+    """SHA-256 over what decides scores: networks, front end, labels and task."""
+    networks = [document["files"][name] for name in document["networks"]]
+    parts = {key: document[key] for key in ("front_end", "labels", "task")}
+    return _digest({**parts, "networks": networks})
+
+
+def keras_bytes(network: Any) -> bytes:
+    """A Keras network as .keras bytes that depend on its layers and weights only.
+
+    Optimizer, loss and the time of writing are left out, so training twice to the same weights
+    gives the same file.
+    """
+    import keras
+
+    bare = keras.Model(network.inputs, network.outputs, name="network")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.keras"
+        bare.save(path)
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(entries["metadata.json"])
+    metadata.pop("date_saved", None)
+    entries["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    config = json.loads(entries["config.json"])
+    _renumber(config, {})
+    entries["config.json"] = json.dumps(config).encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in entries.items():
+            # A ZipInfo made by name alone is dated 1980-01-01: no time gets into the bytes.
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return out.getvalue()
+
+
+def _renumber(config: Any, seen: dict[int, int]) -> None:
+    """Counts Keras's shared_object_ids from 1: it writes memory addresses, new in each run."""
+    if isinstance(config, dict) and isinstance(config.get("shared_object_id"), int):
+        number = config["shared_object_id"]
+        config["shared_object_id"] = seen.setdefault(number, len(seen) + 1)
+    if isinstance(config, (dict, list)):
+        for value in config.values() if isinstance(config, dict) else config:
+            _renumber(value, seen)
+
+
+def _parse(path: str, text: bytes) -> Bundle:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}/{DOCUMENT} is not readable JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path}/{DOCUMENT} is not a bundle's description.")
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise UserError(
+            f"{path}/{DOCUMENT} has schema version {version}; this program reads version "
+            f"{SCHEMA_VERSION}."
+        )
+    for key, kind in _KEYS.items():
+        _check(isinstance(document.get(key), kind), path, f"has no valid {key}")
+    unknown = ", ".join(sorted(set(document) - set(_KEYS)))
+    _check(not unknown, path, f"has unknown keys: {unknown}")
+    try:
+        front_end = FrontEnd.from_json(document["front_end"])
+    except UserError as error:
+        raise UserError(f"{path}/{DOCUMENT}: {error}") from error
+    _check_scoring(path, document)
+    _check_files(path, document)
+    prints = document["fingerprints"]
+    _check(
+        prints == {"content": content_fingerprint(document), "score": score_fingerprint(document)},
+        path,
+        "was changed after it was written (its fingerprints do not match)",
+    )
+    return Bundle(
+        path=path,
+        task=cast(Task, document["task"]),
+        labels=tuple(document["labels"]),
+        front_end=front_end,
+        thresholds={label: float(document["thresholds"][label]) for label in document["labels"]},
+        networks=tuple(document["networks"]),
+        files=document["files"],
+        provenance=document["provenance"],
+        content_fingerprint=prints["content"],
+        score_fingerprint=prints["score"],
+    )
+
+
+def _check_scoring(path: str, document: dict[str, Any]) -> None:
+    labels, thresholds = document["labels"], document["thresholds"]
+    tasks = get_args(Task)
+    _check(document["task"] in tasks, path, f"has a task that is not {' or '.join(tasks)}")
+    named = bool(labels) and all(isinstance(label, str) and label.strip() for label in labels)
+    _check(named, path, "has no labels, or a label that is not a name")
+    _check(len(set(labels)) == len(labels), path, "has a label twice")
+    _check(RESERVED_LABEL not in labels, path, f"has the reserved label {RESERVED_LABEL!r}")
+    _check(set(thresholds) == set(labels), path, "does not have one threshold for each label")
+    for label, value in thresholds.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        within = number and math.isfinite(value) and 0 <= value <= 1
+        _check(within, path, f"has the threshold {value!r} for {label}; it must be from 0 to 1")
+
+
+def _check_files(path: str, document: dict[str, Any]) -> None:
+    networks, files = document["networks"], document["files"]
+    for name, digest in files.items():
+        _check(bool(_FILE_NAME.fullmatch(name)), path, f"names a file outside it: {name!r}")
+        valid = isinstance(digest, str) and bool(_SHA256.fullmatch(digest))
+        _check(valid, path, f"has no SHA-256 of {name}")
+    _check(bool(networks), path, "has no network")
+    for name in networks:
+        _check(isinstance(name, str) and name in files, path, f"has no SHA-256 of {name}")
+        _check(name.endswith(".keras"), path, f"has the network {name}, which is no .keras file")
+    _check(len(set(networks)) == len(networks), path, "names a network twice")
+
+
+def _check(holds: bool, path: str, problem: str) -> None:
+    if not holds:
+        raise UserError(f"{path}/{DOCUMENT} {problem}; copy or train the bundle again.")
+
+
+def _place(path_or_url: str) -> str:
+    """The path without a trailing slash; a local one made absolute."""
+    try:
+        fs, folder = fsspec.core.url_to_fs(path_or_url)
+    except Exception as error:
+        raise UserError(f"Cannot read the bundle {path_or_url}: {_why(error)}.") from error
+    return str(folder) if "file" in fs.protocol else path_or_url.rstrip("/")
+
+
+def _read(path: str, name: str) -> bytes:
+    try:
+        with fsspec.open(f"{path}/{name}", "rb") as file:
+            return cast(bytes, file.read())
+    except FileNotFoundError as error:
+        what = "is no bundle" if name == DOCUMENT else "is incomplete"
+        raise UserError(f"{path} {what}: it has no {name}.") from error
+    except Exception as error:
+        raise UserError(f"Cannot read {path}/{name}: {_why(error)}.") from error
+
+
+def _write(path: str, files: Mapping[str, bytes]) -> None:
+    try:
+        fs, folder = fsspec.core.url_to_fs(path)
+        fs.makedirs(folder, exist_ok=True)
+        for name, content in files.items():
+            fs.pipe_file(f"{folder}/{name}", content)
+    except Exception as error:
+        raise UserError(f"Cannot write the bundle {path}: {_why(error)}.") from error
+
+
+def _why(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (reason or type(error).__name__).rstrip(".")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,244 @@
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from model import train_command
+from model.bundle import Bundle, load_bundle
+from model.errors import UserError
+from model.fitting import split_batches
+from model.frontend import FrontEnd
+from model.scorer import Scorer
+from model.training import TrainOptions, train
+
+RATE = 8000
+FRONT_END = FrontEnd(sample_rate=RATE, window_s=0.5, n_fft=256, hop_length=100, n_mels=32)
+ROOT = Path(__file__).resolve().parents[2]
+HERTZ = {"low": 700, "high": 2500}
+
+
+def tone(hertz: float | None, seconds: float, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    time = np.arange(round(seconds * RATE)) / RATE
+    noise = np.random.default_rng(seed).normal(0, 0.01, len(time))
+    return noise + (0.3 * np.sin(2 * np.pi * hertz * time) if hertz else 0)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten recordings: half a second each of low, nothing, high, nothing, with a CSV."""
+    folder = tmp_path_factory.mktemp("archive")
+    rows = ["file,start,end,label,site"]
+    for i in range(10):
+        parts = [tone(hertz, 0.5, 10 * i + j) for j, hertz in enumerate((700, None, 2500, None))]
+        soundfile.write(folder / f"r{i}.wav", np.concatenate(parts), RATE)
+        rows += [f"r{i}.wav,0,0.5,low,s{i // 2}", f"r{i}.wav,1,1.5,high,s{i // 2}"]
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def options(archive: Path, output: Path, **changes: Any) -> TrainOptions:
+    base = TrainOptions(
+        audio=archive,
+        annotations=archive / "labels.csv",
+        output=str(output),
+        front_end=FRONT_END,
+        filters=(8, 8),
+        epochs=12,
+        learning_rate=0.01,
+        batch_size=8,
+    )
+    return replace(base, **changes)
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def bundle(archive: Path, lines: list[str], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    output = tmp_path_factory.mktemp("out") / "bundle"
+    return train(options(archive, output, group_by="site"), lines.append)
+
+
+def test_it_learns_what_is_annotated(bundle: Bundle) -> None:
+    assert bundle.labels == ("high", "low")
+    assert bundle.task == "multilabel"
+    waveforms = [tone(HERTZ.get(label), 0.5, 99) for label in ("high", "low", "none")]
+    scores = Scorer(bundle)(np.stack(waveforms).astype(np.float32))
+    thresholds = [bundle.thresholds[label] for label in bundle.labels]
+    np.testing.assert_array_equal(scores >= thresholds, [[1, 0], [0, 1], [0, 0]])
+    assert bundle.provenance["metrics"]["macro_average_precision"] == 1
+
+
+def test_the_log_has_each_epoch(bundle: Bundle, lines: list[str]) -> None:
+    log = json.loads(bundle.read_file("log.json"))
+    epochs = log["epochs"]
+    assert [entry["epoch"] for entry in epochs] == list(range(1, len(epochs) + 1))
+    assert epochs[-1]["loss"] < epochs[0]["loss"]
+    assert set(epochs[0]["val_average_precision"]) == {"high", "low"}
+    best = bundle.provenance["metrics"]["best_epoch"]
+    assert epochs[best - 1]["val_loss"] == min(entry["val_loss"] for entry in epochs)
+    assert len([line for line in lines if line.startswith("epoch")]) == len(epochs)
+
+
+def test_validation_keeps_groups_together(bundle: Bundle) -> None:
+    names = json.loads(bundle.read_file("log.json"))["validation_recordings"]
+    # One site of five is a fifth; a site's two recordings are both in it.
+    assert len(names) == 2
+    assert {int(name[1]) // 2 for name in names} == {int(names[0][1]) // 2}
+
+
+def test_provenance_tells_how_it_was_made(bundle: Bundle) -> None:
+    provenance = load_bundle(bundle.path).provenance
+    assert provenance["options"]["seed"] == 1
+    assert provenance["options"]["group_by"] == "site"
+    assert provenance["data"]["training_windows"] == 32
+    assert provenance["data"]["validation_windows"] == 8
+    assert provenance["metrics"]["training_examples"] == {"high": 8, "low": 8}
+    # 24 negative windows by 8 positive ones.
+    assert provenance["imbalance"]["weights"] == {"high": 3, "low": 3}
+    assert {"keras", "tensorflow", "numpy", "python"} <= set(provenance["versions"])
+
+
+def command(archive: Path, output: Path, *more: str) -> list[str]:
+    front = "--sample-rate 8000 --window 0.5 --n-fft 256 --hop-length 100 --n-mels 32"
+    fit = "--filters 4,4 --epochs 2 --learning-rate 0.01 --batch-size 8 --seed 3"
+    places = ["--audio", str(archive), "--annotations", str(archive / "labels.csv")]
+    return [*places, "--output", str(output), *front.split(), *fit.split(), *more]
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    train_command.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_two_runs_give_the_same_bundle_wherever_they_are(archive: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(archive, tmp_path / "moved"))
+    code = (
+        "import sys; from tests.model.test_training import parse;"
+        "from model import train_command; sys.exit(train_command.run(parse(sys.argv[1:])))"
+    )
+    printed = []
+    for i, place in enumerate((archive, moved)):
+        arguments = command(place, tmp_path / f"b{i}")
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        printed.append(done.stdout)
+    first, second = load_bundle(str(tmp_path / "b0")), load_bundle(str(tmp_path / "b1"))
+    assert first.files == second.files
+    assert first.content_fingerprint == second.content_fingerprint
+    assert "macro average precision on validation" in printed[0]
+    assert printed[0].splitlines()[-1] == f"bundle: {first.path}"
+    other = train(
+        train_command.make_options(parse([*command(archive, tmp_path / "b2"), "--seed", "4"]))
+    )
+    assert other.score_fingerprint != first.score_fingerprint
+
+
+def test_whole_clips_give_a_single_label_bundle(tmp_path: Path) -> None:
+    audio = tmp_path / "audio"
+    for label, hertz in HERTZ.items():
+        (audio / label).mkdir(parents=True)
+        for i in range(6):
+            soundfile.write(audio / label / f"{i}.flac", tone(hertz, 1.0, i), RATE)
+    bundle = train(options(audio, tmp_path / "b", annotations=audio, epochs=8), lambda line: None)
+    assert bundle.task == "singlelabel"
+    waveforms = np.stack([tone(HERTZ[label], 0.5, 99) for label in bundle.labels])
+    scores = Scorer(bundle)(waveforms.astype(np.float32))
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert scores.argmax(axis=1).tolist() == [0, 1]
+    assert bundle.provenance["metrics"]["accuracy"] == 1
+    epochs = json.loads(bundle.read_file("log.json"))["epochs"]
+    assert epochs[-1]["val_accuracy"] == 1
+
+
+def test_early_stopping(archive: Path, tmp_path: Path) -> None:
+    # At this rate the loss rises again after the first steps.
+    made = options(archive, tmp_path / "b", epochs=40, patience=2, learning_rate=0.5)
+    bundle = train(made, lambda line: None)
+    metrics = bundle.provenance["metrics"]
+    assert metrics["epochs"] == metrics["best_epoch"] + 2 < 40
+
+
+def test_warnings_are_reported_and_recorded(archive: Path, tmp_path: Path) -> None:
+    rows = (archive / "labels.csv").read_text() + "gone.wav,0,1,low,s1\nr0.wav,7,8,low,s0\n"
+    (tmp_path / "labels.csv").write_text(rows)
+    lines: list[str] = []
+    made = options(archive, tmp_path / "b", annotations=tmp_path / "labels.csv", epochs=1)
+    bundle = train(made, lines.append)
+    warnings = [line for line in lines if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert [f"warning: {w}" for w in bundle.provenance["data"]["warnings"]] == warnings
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--validation", "1"], "validation is 1.0"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--learning-rate", "nan"], "learning rate is nan"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--hop", "0.6"], "hop is 0.6 s"),
+        (["--window", "0"], "window is 0.0"),
+        (["--window", "nan"], "window is nan"),
+        (["--fmax", "5000"], "fmax is 5000.0"),
+        (["--filters", "8,8,8,8"], "128 mels"),
+        (["--filters", "8,8,8"], None),
+        (["--n-mels", "4"], "8 mels"),
+    ],
+)
+def test_options_are_checked_before_anything_is_read(more: list[str], message: str | None) -> None:
+    args = parse([*command(Path("/nowhere"), Path("/nowhere/b")), *more])
+    if message is None:
+        assert train_command.make_options(args).filters == (8, 8, 8)
+    else:
+        with pytest.raises(UserError, match=message):
+            train_command.make_options(args)
+
+
+@pytest.mark.parametrize(("window", "hop"), [("8", 512), ("3", 377), ("0.5", 62), ("0.25", 31)])
+def test_the_default_hop_length_fits_the_papers_network(window: str, hop: int) -> None:
+    places = ["--audio", "a", "--annotations", "b", "--output", "c"]
+    made = train_command.make_options(parse([*places, "--window", window]))
+    assert made.front_end.hop_length == hop
+    assert made.filters == (64, 64, 128, 128)
+
+
+def test_a_full_output_folder_is_refused_before_training(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").touch()
+    with pytest.raises(UserError, match="not empty"):
+        train(options(archive, tmp_path), lambda line: pytest.fail(line))
+
+
+def test_the_command_s_help_needs_no_tensorflow() -> None:
+    code = (
+        "import argparse, sys; from model import train_command;"
+        "train_command.add_arguments(argparse.ArgumentParser());"
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'sklearn')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 32, 33, 100])
+def test_batches_are_as_equal_as_can_be(size: int) -> None:
+    rows = np.arange(33)
+    batches = split_batches(rows, size)
+    np.testing.assert_array_equal(np.concatenate(batches), rows)
+    lengths = [len(batch) for batch in batches]
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
