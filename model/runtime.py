@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NOTE = re.compile(r"I\d{4} |WARNING: All log messages before absl|To enable the following")
+_NOTE = re.compile(
+    r"(I\d{4} .*|WARNING: All log messages before absl.*|To enable the following.*)\n"
+)
 
 
 def import_quietly() -> None:
@@ -37,8 +39,7 @@ def _notes_removed() -> Iterator[None]:
             os.dup2(screen, 2)
             os.close(screen)
             held.seek(0)
-            lines = held.read().decode(errors="replace").splitlines(keepends=True)
-            sys.stderr.write("".join(line for line in lines if not _NOTE.match(line)))
+            sys.stderr.write(_NOTE.sub("", held.read().decode(errors="replace")))
 
 
 def limit_threads() -> None:

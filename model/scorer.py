@@ -14,6 +14,10 @@ from model.runtime import limit_threads
 
 Float32 = npt.NDArray[np.float32]
 
+MULTIPLE = 8
+"""Batches are padded to a multiple of this. Kernels for odd sizes add in another order: with
+whole multiples, a window's scores are the same to the bit whatever it is batched with."""
+
 
 class Scorer:
     """Scores windows: the mean over a bundle's networks. Several threads may call one scorer.
@@ -41,8 +45,11 @@ class Scorer:
             return np.zeros((0, len(self.bundle.labels)), np.float32)
         import tensorflow as tf
 
-        (scores,) = self._function(tf.constant(spectrograms, tf.float32))
-        return np.asarray(scores, np.float32)
+        n = len(spectrograms)
+        padding = np.zeros((-n % MULTIPLE, *spectrograms.shape[1:]), np.float32)
+        whole = np.concatenate([spectrograms, padding]) if len(padding) else spectrograms
+        (scores,) = self._function(tf.constant(whole, tf.float32))
+        return np.asarray(scores, np.float32)[:n]
 
 
 def _load(bundle: Bundle, name: str) -> Any:

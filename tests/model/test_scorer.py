@@ -89,3 +89,17 @@ def test_a_network_that_changed_after_the_check_is_refused(tmp_path: Path) -> No
     (tmp_path / "b" / "network-0.keras").write_bytes(b"")
     with pytest.raises(UserError, match="was changed"):
         Scorer(score.bundle)
+
+
+def test_scores_are_the_same_to_the_bit_in_any_batch(tmp_path: Path) -> None:
+    from tests.pipeline.archive import tiny_bundle
+
+    scorer = Scorer(tiny_bundle(tmp_path / "bundle"))
+    rng = np.random.default_rng(0)
+    shape = scorer.bundle.front_end.input_shape
+    spectrograms = rng.normal(-40, 15, (32, *shape)).astype(np.float32)
+    together = scorer.score_spectrograms(spectrograms)
+    for n in range(1, 32):
+        np.testing.assert_array_equal(scorer.score_spectrograms(spectrograms[:n]), together[:n])
+    order = rng.permutation(32)
+    np.testing.assert_array_equal(scorer.score_spectrograms(spectrograms[order]), together[order])

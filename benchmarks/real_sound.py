@@ -1,0 +1,121 @@
+"""Train on real recordings, detect on others, and compare with what people annotated.
+
+    python benchmarks/real_sound.py finch DATA/finch WORK
+    python benchmarks/real_sound.py esc10 DATA/esc10 WORK
+
+`finch`: three of every four recordings of the bird `gy6or6` train (0.25-s windows), the fourth is
+detected; average precision of each label beside that of chance. `esc10`: folds 1 to 3 train,
+fold 4 is detected; accuracy by the top label. WORK is a new folder for what is made.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.annotations import read_annotations
+from pipeline.cli import main as dawnchorus
+from pipeline.dataset import open_dataset
+from pipeline.demo import compare
+from pipeline.synth import Annotation
+
+ENOUGH = 50
+"""Training examples from which a label counts."""
+
+
+def run(*arguments: str) -> None:
+    """Runs a command of ours, shown as one would type it."""
+    print("$ dawnchorus", *arguments, flush=True)
+    if dawnchorus(arguments) != 0:
+        sys.exit("the command failed")
+
+
+def link(files: Sequence[Path], folder: Path) -> None:
+    """Makes a folder of links to files."""
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file.name).symlink_to(file.resolve())
+
+
+def finch(data: Path, work: Path, training: Sequence[str]) -> None:
+    """Average precision on the held-out quarter of one bird's recordings."""
+    recordings = sorted((data / "gy6or6").glob("*.flac"))
+    held = recordings[3::4]
+    rest = [recording for recording in recordings if recording not in held]
+    for name, part in (("train", rest), ("test", held)):
+        tables = [recording.with_suffix(".Table.1.selections.txt") for recording in part]
+        link([*part, *tables], work / name)
+    train, test, bundle, out = (str(work / x) for x in ("train", "test", "bundle", "dataset"))
+    options = ["--window", "0.25", "--hop", "0.125", "--learning-rate", "3e-4", "--epochs", "8"]
+    options = list(training) or options
+    run("train", "--audio", train, "--annotations", train, "--output", bundle, *options)
+    run("detect", "--input", test, "--model", bundle, "--output", out, "--min-score", "0")
+    found = read_annotations(work / "train", work / "train", None, None, "skip").annotations
+    examples = [annotation.label for annotation in found]
+    calls = read_annotations(work / "test", work / "test", None, None, "skip").annotations
+    truth = [
+        Annotation(call.recording, call.start_s or 0.0, call.end_s or 0.0, call.label)
+        for call in calls
+    ]
+    results = compare(open_dataset(out), truth, [recording.name for recording in held])
+    print(f"{'label':<6}{'training':>9}{'windows':>9}{'positive':>9}{'AP':>8}{'chance':>8}")
+    counted = []
+    for result in results:
+        n = examples.count(result.label)
+        if n >= ENOUGH and result.average_precision is not None and result.chance is not None:
+            counted.append((result.average_precision, result.chance))
+        print(
+            f"{result.label:<6}{n:>9}{result.windows:>9}{result.positive:>9}"
+            f"{result.average_precision or 0:>8.3f}{result.chance or 0:>8.3f}"
+        )
+    macro, chance = (sum(values) / len(counted) for values in zip(*counted, strict=True))
+    print(f"macro average precision over {len(counted)} labels: {macro:.3f}, chance {chance:.3f}")
+
+
+def esc10(data: Path, work: Path, training: Sequence[str]) -> None:
+    """Accuracy by the top label on fold 4."""
+    with (data / "clips.csv").open(newline="") as file:
+        clips = list(csv.DictReader(file))
+    work.mkdir(parents=True)
+    table = work / "train.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "fold"])
+        writer.writerows(
+            (clip["file"], clip["label"], clip["fold"]) for clip in clips if clip["fold"] != "4"
+        )
+    held = {clip["file"]: clip["label"] for clip in clips if clip["fold"] == "4"}
+    link([_find(data, name) for name in held], work / "test")
+    bundle, out, audio = (str(work / x) for x in ("bundle", "dataset", "test"))
+    options = ["--window", "5", "--group-by", "fold", "--validation", "0.34"]
+    options += ["--epochs", "40", "--patience", "15", "--learning-rate", "3e-4"]
+    options = list(training) or options
+    source = str(_find(data, clips[0]["file"]).parent)
+    run("train", "--audio", source, "--annotations", str(table), "--output", bundle, *options)
+    run("detect", "--input", audio, "--model", bundle, "--output", out)
+    top = open_dataset(out).connection.sql(
+        """SELECT recording, arg_max(label, score) FROM
+        (SELECT recording, label, avg(score) AS score FROM predictions GROUP BY ALL) GROUP BY ALL"""
+    )
+    right = [held[Path(recording).name] == label for recording, label in top.fetchall()]
+    share = sum(right) / len(held)
+    print(f"accuracy by the top label: {sum(right)} of {len(held)} clips, {share:.3f}")
+
+
+def _find(data: Path, name: str) -> Path:
+    return next(path for path in (data / name, data / "audio" / name) if path.exists())
+
+
+def main() -> None:
+    """Runs one comparison; options after WORK replace those of training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", choices=["finch", "esc10"])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    args, training = parser.parse_known_args()
+    {"finch": finch, "esc10": esc10}[args.which](args.data, args.work, training)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The command line: subcommands, exit status, and errors as one sentence."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from model.errors import UserError
+
+COMMANDS = {
+    "demo": ("pipeline.demo_command", "a small archive from synthesis to results, in minutes"),
+    "train": ("model.train_command", "train a network on labelled sound, into a bundle"),
+    "detect": ("pipeline.detect_command", "run a bundle over an archive, into a dataset"),
+    "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
+}
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; gives the exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="dawnchorus",
+        description="From months of soundscape recordings to Parquet prediction records.",
+        epilog="`dawnchorus COMMAND --help` tells more. Begin with: dawnchorus demo",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('dawnchorus')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+        command.set_defaults(module=module)
+        if name in arguments[:1]:
+            importlib.import_module(module).add_arguments(command)
+    args, rest = parser.parse_known_args(arguments)
+    if rest and args.command != "detect":
+        parser.error(f"unknown option: {rest[0]}")
+    args.beam = rest
+    try:
+        return int(importlib.import_module(args.module).run(args))
+    except UserError as error:
+        return _fail(args.debug, str(error))
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _fail(args.debug, f"{text} (--debug shows where)")
+
+
+def _fail(debug: bool, text: str) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {text}", file=sys.stderr)
+    return 1

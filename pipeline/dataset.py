@@ -1,0 +1,81 @@
+"""Opening a dataset: its tables in DuckDB, of committed shards only."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from model.bundle import Bundle, load_bundle
+from model.errors import UserError
+from pipeline.identity import read_identity
+from pipeline.plan import Standing, read_standing
+from pipeline.run_record import last_value
+from pipeline.schema import TABLES, plain
+from pipeline.storage import Folder, is_local
+
+HIVE_TYPES = "hive_types={'site': VARCHAR, 'date': DATE}"
+"""Given wherever a dataset is read: readers would take a site `007` for a number."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An open dataset: views `predictions`, `coverage` and `errors`, with `site` and `date`."""
+
+    folder: Folder
+    identity: dict[str, Any]
+    connection: duckdb.DuckDBPyConnection
+    standing: Standing
+
+    def bundle(self) -> Bundle:
+        """The bundle of the latest run, from the dataset's own copy."""
+        name = last_value(self.folder, "bundle")
+        if name is None:
+            raise UserError(f"No run of {self.folder.url} has recorded its bundle.")
+        return load_bundle(self.folder.at(name))
+
+
+def open_dataset(output: str) -> Dataset:
+    """Opens the dataset in a folder or URL; UserError where there is none."""
+    out = Folder(output)
+    identity = read_identity(out)
+    if identity is None:
+        raise UserError(f"There is no dataset in {out.url}; give the output of a detection run.")
+    standing = read_standing(out)
+    connection = duckdb.connect()
+    connection.execute("SET preserve_insertion_order = false")
+    if not out.is_local:
+        connection.register_filesystem(out.fs)
+    paths = sorted(key.path for key, commit in standing.commits.items() if commit is not None)
+    for table in TABLES:
+        if paths:
+            files = ", ".join(quoted(duck_path(out.at(f"{table}/{path}"))) for path in paths)
+            source = f"read_parquet([{files}], hive_partitioning=true, {HIVE_TYPES})"
+            connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {source}")
+        else:
+            empty = plain(TABLES[table]).empty_table()
+            connection.register(f"_{table}", empty)
+            extra = "NULL::VARCHAR AS site, NULL::DATE AS date"
+            connection.execute(f"CREATE VIEW {table} AS SELECT *, {extra} FROM _{table}")
+    return Dataset(out, identity, connection, standing)
+
+
+def quoted(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def duck_path(path: str) -> str:
+    """A path that DuckDB takes literally, not as a pattern."""
+    if not is_local(path):
+        return path
+    return "".join(f"[{char}]" if char in "*?[" else char for char in path)
+
+
+def query_line(out: Folder) -> str:
+    """A line for a shell that shows the predictions per label of a dataset."""
+    pattern = duck_path(out.at("predictions")) + "/*/*/*.parquet"
+    source = f"read_parquet({quoted(pattern)}, {HIVE_TYPES})"
+    select = f"SELECT site, label, count(*) AS n FROM {source} GROUP BY ALL ORDER BY ALL"
+    return f"python -c {shlex.quote(f'import duckdb; duckdb.sql({json.dumps(select)}).show()')}"

@@ -1,0 +1,94 @@
+"""`dawnchorus detect`: the Beam job on an archive."""
+
+import argparse
+
+from model.errors import UserError
+
+EXAMPLE = "example: dawnchorus detect --input recordings/ --model bundle/ --output detections/"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the job; what is left over goes to Beam."""
+    parser.epilog = f"{EXAMPLE}. Other options go to Beam, such as --runner."
+    add = parser.add_argument
+    add(
+        "--input",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="PATH",
+        help="recordings: files, folders, globs or URLs, or a .txt, .csv or .parquet list of them",
+    )
+    add("--model", required=True, metavar="BUNDLE", help="bundle: folder or URL")
+    add(
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="dataset: folder or URL, new or to go on with",
+    )
+    add(
+        "--min-score",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="write scores from S on (default 0.1; 0 keeps all)",
+    )
+    add("--hop", type=float, metavar="SECONDS", help="distance of windows (default: no overlap)")
+    add(
+        "--tail",
+        choices=["pad", "drop", "shift"],
+        default="pad",
+        help="the partial last window (default pad)",
+    )
+    add("--channel", default="mean", metavar="mean|each|N", help="what is scored (default mean)")
+    add("--site", metavar="NAME", help="the site of all recordings of this run")
+    add(
+        "--time-pattern",
+        metavar="PATTERN",
+        help="how names give time and site, such as '{site}_%%Y%%m%%d-%%H%%M%%S*'",
+    )
+    add("--root", metavar="PATH", help="folder under which recordings are named")
+    add(
+        "--slot",
+        type=int,
+        choices=[1, 6, 24],
+        metavar="HOURS",
+        help="1, 6 or 24 hours a part (default: by the size of the archive)",
+    )
+    add(
+        "--max-skipped",
+        type=float,
+        default=1.0,
+        metavar="FRACTION",
+        help="exit with 3 if more than this was skipped (default 1)",
+    )
+    add("--redo-damaged", action="store_true", help="try damaged recordings again")
+    add("--prune", action="store_true", help="drop the rows of recordings that are gone")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the job; `args.beam` holds the options that are not ours."""
+    from pipeline.detection import DetectOptions, detect
+    from pipeline.job import parse_channel
+
+    if args.hop is not None and args.hop <= 0:
+        raise UserError(f"--hop is {args.hop:g}; it must be above 0 seconds.")
+    return detect(
+        DetectOptions(
+            inputs=tuple(args.input),
+            model=args.model,
+            output=args.output,
+            root=args.root,
+            site=args.site,
+            time_pattern=args.time_pattern,
+            hop_s=args.hop,
+            tail=args.tail,
+            channel=parse_channel(args.channel),
+            min_score=args.min_score,
+            slot_hours=args.slot,
+            max_skipped=args.max_skipped,
+            redo_damaged=args.redo_damaged,
+            prune=args.prune,
+            beam=tuple(args.beam),
+        )
+    )

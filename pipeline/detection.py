@@ -1,0 +1,310 @@
+"""One run of detection, from the command's options to the exit status."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.bundle import Bundle, copy_bundle, load_bundle
+from model.errors import UserError
+from model.windows import Tail, WindowRule
+from pipeline import progress
+from pipeline.clock import TimePattern
+from pipeline.commit import finish, records
+from pipeline.dataset import open_dataset
+from pipeline.discovery import Listing, discover
+from pipeline.identity import check_identity, identity_of, read_identity, settle_identity
+from pipeline.inventory import take_inventory
+from pipeline.job import Channel, Job
+from pipeline.plan import (
+    ShardRef,
+    Standing,
+    plan_shards,
+    read_refs,
+    read_standing,
+    span_table,
+    write_plan,
+)
+from pipeline.recording import Place, PlaceRules, Recording
+from pipeline.run_record import RunRecord, last_value, read_runs, sweep
+from pipeline.runner import check_beam_options, is_local_runner, run_pipeline
+from pipeline.shard import merge
+from pipeline.shard_key import choose_slot_hours, key_of
+from pipeline.site import check_sites
+from pipeline.spans import hours_of
+from pipeline.storage import Folder, absolute
+from pipeline.summary import check_not_empty, duration, screen, summarise
+
+FAILED, SKIPPED = 1, 3
+CELLS_PER_S = 2e6
+"""Spectrogram cells that one core takes from audio to scores in a second with the paper's
+network, to the order of magnitude: it decides between one process and several."""
+PROBES_PER_S = 500
+ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """What a run of detection is asked for; None where the dataset or the bundle decides."""
+
+    inputs: tuple[str, ...]
+    model: str
+    output: str
+    root: str | None = None
+    site: str | None = None
+    time_pattern: str | None = None
+    hop_s: float | None = None
+    tail: Tail = "pad"
+    channel: Channel = "mean"
+    min_score: float = 0.1
+    slot_hours: int | None = None
+    max_skipped: float = 1.0
+    redo_damaged: bool = False
+    prune: bool = False
+    beam: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value in (("--min-score", self.min_score), ("--max-skipped", self.max_skipped)):
+            if not 0 <= value <= 1:
+                raise UserError(f"{name} is {value:g}; it must be from 0 to 1.")
+
+
+def detect(options: DetectOptions) -> int:
+    """Runs the job and prints its summary; gives the exit status. Raises UserError."""
+    began = time.monotonic()
+    bundle = load_bundle(options.model)
+    window_s = bundle.front_end.window_s
+    rule = WindowRule(window_s, options.hop_s or window_s, options.tail)
+    out = Folder(options.output)
+    pattern = TimePattern(options.time_pattern) if options.time_pattern else None
+    check_beam_options(options.beam)
+    if not is_local_runner(options.beam) and out.is_local:
+        _say("warning: the output is on this machine's disk; the runner's workers must see it too")
+    wanted = identity_of(bundle, rule, options.channel, options.min_score, options.time_pattern)
+    with _writable(out):
+        check_identity(out, wanted, options.slot_hours)
+        root = options.root or last_value(out, "root")
+    listing = discover(options.inputs, root)
+    if not listing.recordings:
+        places = ", ".join(options.inputs)
+        raise UserError(f"No recordings were found in {places}; check the path given to --input.")
+    for problem in listing.unlisted:
+        _say(f"warning: not listed: {problem}")
+
+    record = _begin(out, options, listing, bundle)
+    try:
+        job = _plan(out, options, listing, bundle, rule, wanted, pattern, record)
+        plan = out.child(f"_plan/{record.name}")
+        refs = list(read_refs(plan.url))
+        scoring = time.monotonic()
+        if refs:
+            _score(out, plan, refs, job, bundle, options)
+        took = time.monotonic() - scoring
+        status = _end(out, plan, options, refs, took)
+        record.finish(out, status=status, seconds=round(time.monotonic() - began, 1))
+        return status
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            record.finish(out, status=FAILED, error=f"{type(error).__name__}: {error}")
+        raise
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _writable(out: Folder) -> Iterator[None]:
+    """Turns a failure of the output's storage into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"The output {out.url} cannot be written: {why}.") from error
+
+
+def _begin(out: Folder, options: DetectOptions, listing: Listing, bundle: Bundle) -> RunRecord:
+    """Writes the run's record, warns of another run, and clears up after killed ones."""
+    record = RunRecord.new(
+        inputs=list(options.inputs),
+        root=listing.root,
+        recordings=len(listing.recordings),
+        bundle=f"_bundle/{bundle.content_fingerprint}",
+        site=options.site,
+        unlisted=list(listing.unlisted),
+    )
+    with _writable(out):
+        others = [run for run in read_runs(out) if run.is_alive]
+        if not out.exists(record.values["bundle"]):
+            copy_bundle(bundle, out.at(record.values["bundle"]))
+        record.write(out)
+    for run in others:
+        _say(
+            f"warning: run {run.name} on {run.values.get('host')} may still be writing to "
+            f"{out.url}; both do no harm, but work twice"
+        )
+    sweep(out, {run.name for run in others} | {record.name})
+    for name in records(out):
+        finish(out, key_of(name.removeprefix("_tmp/").rpartition("/")[0]))
+    return record
+
+
+def _plan(
+    out: Folder,
+    options: DetectOptions,
+    listing: Listing,
+    bundle: Bundle,
+    rule: WindowRule,
+    wanted: dict[str, Any],
+    pattern: TimePattern | None,
+    record: RunRecord,
+) -> Job:
+    """Takes the inventory, settles the identity and writes the plan."""
+    from pipeline.transforms import Inventory
+
+    plan = out.child(f"_plan/{record.name}")
+
+    def probe_all(count: int) -> None:
+        _say(f"reading the headers of {count:,} recordings")
+        run_pipeline(Inventory(plan.url), options.beam, count / PROBES_PER_S)
+
+    inventory = take_inventory(out, plan, listing, probe_all)
+    root_name = listing.root.rstrip("/").rpartition("/")[2] or "root"
+    rules = PlaceRules(root_name, options.site, pattern)
+    rate = bundle.front_end.sample_rate
+
+    standing = read_standing(out)
+    readable = standing.readable
+    absent: set[str] = set()
+
+    def placed() -> Iterator[tuple[Recording, Place]]:
+        for batch in inventory.to_batches(max_chunksize=ROWS):
+            for row in batch.to_pylist():
+                recording = Recording.from_row(row)
+                if recording.reason is not None and recording.recording in readable:
+                    absent.add(recording.recording)
+                    continue
+                yield recording, _flagged(rules(recording), recording, rate)
+
+    hours: set[tuple[str, Any]] = set()
+    sites: set[str] = set()
+    for recording, place in placed():
+        sites.add(place.site)
+        hours.update((place.site, hour) for hour in hours_of(recording, place))
+    check_sites(sites | {key.site for key in standing.commits})
+    first = read_identity(out) is None
+    chosen = options.slot_hours or choose_slot_hours(len(hours))
+    identity = settle_identity(out, wanted, chosen)
+    slot_hours = int(identity["slot_hours"])
+    if first:
+        _say(f"a new dataset, in slots of {slot_hours} h ({len(hours):,} site-hours hold audio)")
+    spans = span_table(placed(), rule, slot_hours)
+    listed = frozenset(name for name, _ in listing.recordings)
+    prune = _prunable(options, listing, standing, listed) if options.prune else ()
+    shards = plan_shards(
+        spans,
+        standing,
+        listed - absent,
+        rule.hop_s,
+        prune=prune,
+        redo_damaged=options.redo_damaged,
+    )
+    write_plan(plan, spans, shards)
+    facts = {
+        "schema_version": str(identity["schema_version"]),
+        "window_s": repr(rule.window_s),
+        "hop_s": repr(rule.hop_s),
+        "score_fingerprint": bundle.score_fingerprint,
+    }
+    return Job(
+        out.url,
+        out.at(record.values["bundle"]),
+        rule,
+        options.channel,
+        options.min_score,
+        facts,
+        record.name,
+    )
+
+
+def _flagged(place: Place, recording: Recording, model_rate: int) -> Place:
+    rate = recording.sample_rate
+    if rate is None or rate >= model_rate:
+        return place
+    flags = tuple(sorted({*place.flags, "below_model_rate"}))
+    return Place(place.site, place.start_clock, place.start_utc, place.time_source, flags)
+
+
+def _prunable(
+    options: DetectOptions, listing: Listing, standing: Standing, listed: frozenset[str]
+) -> Sequence[str]:
+    """Standing recordings that are gone from below this run's inputs."""
+    if listing.unlisted:
+        _say("warning: nothing is pruned, because an input could not be listed")
+        return ()
+    root = listing.root.rstrip("/")
+    below = [absolute(text).removeprefix(root).lstrip("/") for text in options.inputs]
+    return [
+        name
+        for commit in standing.commits.values()
+        for name in (commit.members if commit else ())
+        if name not in listed
+        and any(not top or name == top or name.startswith(f"{top}/") for top in below)
+    ]
+
+
+def _score(
+    out: Folder,
+    plan: Folder,
+    refs: Sequence[ShardRef],
+    job: Job,
+    bundle: Bundle,
+    options: DetectOptions,
+) -> None:
+    from pipeline.transforms import Detection
+
+    seconds = sum(ref.seconds for ref in refs)
+    mels, frames = bundle.front_end.input_shape
+    work_s = seconds / job.rule.hop_s * mels * frames / CELLS_PER_S if len(refs) > 1 else 0.0
+    _say(f"{len(refs):,} shards to do, with {duration(seconds)} of audio")
+    with progress.shown(out, refs):
+        run_pipeline(Detection(plan.url, job), options.beam, work_s)
+
+
+def _end(
+    out: Folder, plan: Folder, options: DetectOptions, refs: Sequence[ShardRef], took: float
+) -> int:
+    """Prints the summary; gives the exit status."""
+    dataset = open_dataset(out.url)
+    undone = [ref for ref in refs if not _stands(ref, dataset.standing)]
+    summary = summarise(dataset)
+    done_s = sum(ref.seconds for ref in refs if ref not in undone)
+    print(screen(dataset, summary, done_s=done_s, took_s=took, shards=len(refs) - len(undone)))
+    if undone:
+        failures = [plan.read_json(name) for name in plan.files("failed")]
+        why = f" The first failure: {failures[0]['message']}." if failures else ""
+        _say(
+            f"error: {len(undone):,} of {len(refs):,} shards are not committed; run the same "
+            f"command again.{why}"
+        )
+        return FAILED
+    check_not_empty(summary)
+    if summary.skipped > options.max_skipped:
+        _say(
+            f"error: {summary.skipped:.2%} was skipped, more than --max-skipped "
+            f"{options.max_skipped:.2%}"
+        )
+        return SKIPPED
+    return 0
+
+
+def _stands(ref: ShardRef, standing: Standing) -> bool:
+    """Whether all that was planned for a shard is committed."""
+    commit = standing.commits.get(ref.key)
+    shard = ref.load()
+    if commit is None:
+        return not shard.spans
+    unseen = type(shard)(shard.key, shard.spans, shard.drop)
+    return merge(unseen, commit).is_nothing

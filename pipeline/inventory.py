@@ -1,0 +1,96 @@
+"""The inventory of a run: every recording listed, probed unless an earlier run did."""
+
+import io
+from collections.abc import Callable
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.reasons import REASONS
+from pipeline.discovery import Listing
+from pipeline.recording import INVENTORY
+from pipeline.storage import Folder
+
+LISTING = pa.schema(
+    [
+        ("recording", pa.string()),
+        ("url", pa.string()),
+        ("stamp", pa.string()),
+        ("is_folder", pa.bool_()),
+    ]
+)
+INDEX = "_index/files-v1.parquet"
+"""Rows of earlier inventories; rebuilt when it is missing. The name changes with what is probed."""
+
+
+def listing_table(listing: Listing) -> pa.Table:
+    """A listing as a table of `LISTING`."""
+    entries = [entry for _, entry in listing.recordings]
+    columns = [
+        pa.array([name for name, _ in listing.recordings], pa.string()),
+        pa.array([entry.url for entry in entries], pa.string()),
+        pa.array([entry.stamp for entry in entries], pa.string()),
+        pa.array([entry.is_folder for entry in entries], pa.bool_()),
+    ]
+    return pa.Table.from_arrays(columns, schema=LISTING)
+
+
+def take_inventory(
+    out: Folder, plan: Folder, listing: Listing, probe_all: Callable[[int], None]
+) -> pa.Table:
+    """The inventory, sorted by recording; files with an unchanged stamp are not read again.
+
+    What is to be probed is written to the plan's `listing.parquet`; `probe_all` (given their
+    number) makes the parts of its `inventory/`.
+    """
+    listed = listing_table(listing)
+    index = _read(out, INDEX) if out.exists(INDEX) else INVENTORY.empty_table()
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("listed", listed)
+        connection.register("index", index)
+        known: pa.Table = connection.sql(
+            """SELECT i.* REPLACE (l.url AS url) FROM index i JOIN listed l
+                USING (recording, stamp)"""
+        ).to_arrow_table()
+        new: pa.Table = connection.sql(
+            """SELECT l.* FROM listed l ANTI JOIN index i USING (recording, stamp)
+                ORDER BY recording"""
+        ).to_arrow_table()
+    tables = [known.select(INVENTORY.names).cast(INVENTORY)]
+    if new.num_rows:
+        _write(plan, "listing.parquet", new)
+        probe_all(new.num_rows)
+        tables += [_read(plan, name) for name in plan.files("inventory")]
+        inventory = pa.concat_tables(tables).sort_by("recording")
+        _write(out, INDEX, _index(index, inventory))
+    else:
+        inventory = tables[0].sort_by("recording")
+    return inventory
+
+
+def _index(old: pa.Table, inventory: pa.Table) -> pa.Table:
+    """What the next run need not probe again: all but what may be cured, and other inputs' rows."""
+    curable = pa.array([code for code, reason in REASONS.items() if reason.curable], pa.string())
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("old", old)
+        connection.register("inventory", inventory)
+        connection.register("curable", pa.table({"reason": curable}))
+        merged: pa.Table = connection.sql(
+            """SELECT * FROM inventory WHERE stamp IS NOT NULL
+                AND (reason IS NULL OR reason NOT IN (SELECT reason FROM curable))
+                UNION ALL SELECT * FROM old ANTI JOIN inventory USING (recording)"""
+        ).to_arrow_table()
+    return merged.cast(INVENTORY)
+
+
+def _read(folder: Folder, name: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(folder.read(name)), schema=None).cast(INVENTORY)
+
+
+def _write(folder: Folder, name: str, table: pa.Table) -> None:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    folder.write(name, sink.getvalue())

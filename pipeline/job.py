@@ -1,0 +1,40 @@
+"""What every shard of a detection run needs to know: the job's options, as plain values."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model.errors import UserError
+from model.windows import WindowRule
+
+Channel = int | Literal["mean", "each"]
+
+
+def parse_channel(text: str) -> Channel:
+    """`mean`, `each` or a channel's number from 0."""
+    if text in ("mean", "each"):
+        return text  # type: ignore[return-value]
+    if text.isdecimal() and int(text) < 128:
+        return int(text)
+    raise UserError(f"--channel is {text!r}; it must be mean, each or a number from 0 to 127.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of detection, as its workers see it.
+
+    `facts` go into every part's metadata; `owner` is the run's name, for its temporaries.
+    """
+
+    output: str
+    bundle: str
+    rule: WindowRule
+    channel: Channel
+    min_score: float
+    facts: dict[str, str]
+    owner: str
+
+    def channels(self, available: int) -> list[int | None]:
+        """The channels of a recording that are scored; None is the mean of all."""
+        if self.channel == "each":
+            return list(range(available))
+        return [None if self.channel == "mean" else int(self.channel)]

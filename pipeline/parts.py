@@ -1,0 +1,142 @@
+"""Parts: the Parquet files of a shard, the same bytes for the same rows."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.schema import TABLES, plain
+from pipeline.storage import Folder
+
+ROW_GROUP = 131_072
+"""Rows of a row group: a part's bytes do not depend on how its rows arrived."""
+CONTENT_ID = "dawnchorus.content_id"
+COMMIT = "dawnchorus.commit"
+FACTS = "dawnchorus."
+
+
+class _Hashed:
+    """A file that keeps the SHA-256 of what was written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+class PartWriter:
+    """Writes one part of a table to a local path, in row groups of exactly `ROW_GROUP` rows.
+
+    `facts` go into the metadata. `close` gives the content id: a SHA-256 over the written data.
+    """
+
+    def __init__(self, table: str, path: str, facts: Mapping[str, str]) -> None:
+        self.schema = TABLES[table]
+        self._plain = plain(self.schema)
+        self._file = Path(path).open("wb")  # noqa: SIM115 - closed by `abandon`
+        self._sink = _Hashed(self._file)
+        metadata = {FACTS + key: value for key, value in facts.items()}
+        self._writer = pq.ParquetWriter(
+            self._sink, self.schema.with_metadata(metadata), compression="zstd", version="2.6"
+        )
+        self._pending: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, rows: pa.Table | list[dict[str, Any]]) -> None:
+        """Adds rows: a table of the schema (dictionaries or strings), or one dict per row."""
+        if isinstance(rows, list):
+            rows = pa.Table.from_pylist(rows, schema=self._plain)
+        if not rows.num_rows:
+            return
+        self._pending.append(rows.cast(self._plain))
+        self._rows += rows.num_rows
+        while self._rows >= ROW_GROUP:
+            self._flush(ROW_GROUP)
+
+    def _flush(self, rows: int) -> None:
+        table = pa.concat_tables(self._pending)
+        head, rest = table.slice(0, rows).combine_chunks(), table.slice(rows)
+        self._pending, self._rows = [rest], rest.num_rows
+        columns = [
+            head[field.name].dictionary_encode().cast(field.type)
+            if pa.types.is_dictionary(field.type)
+            else head[field.name]
+            for field in self.schema
+        ]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self.schema), rows)
+
+    def close(self, commit: Mapping[str, Any] | None = None) -> str:
+        """Finishes the part and gives its content id, which covers `commit` where given."""
+        if self._rows:
+            self._flush(self._rows)
+        digest = self._sink.sha256.copy()
+        if commit is not None:
+            record = json.dumps(commit, ensure_ascii=False, separators=(",", ":"))
+            digest.update(record.encode("utf-8", "surrogateescape"))
+            self._writer.add_key_value_metadata({COMMIT: record})
+        content_id = digest.hexdigest()
+        self._writer.add_key_value_metadata({CONTENT_ID: content_id})
+        self.abandon()
+        return content_id
+
+    def abandon(self) -> None:
+        """Closes the files, whatever state they are in."""
+        self._writer.close()
+        self._file.close()
+
+
+def read_metadata(folder: Folder, name: str) -> dict[str, str] | None:
+    """The metadata in a part's footer; None if there is no part, or it is not whole."""
+    try:
+        with folder.open(name) as file:
+            found = pq.read_metadata(file).metadata or {}
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+    return {key.decode(): value.decode() for key, value in found.items()}
+
+
+def rows_by_recording(folder: Folder, name: str) -> Iterator[tuple[str, pa.Table]]:
+    """(recording, rows) of a part in the order of the part, in bounded memory.
+
+    The rows of one recording may come in several consecutive tables.
+    """
+    with folder.open(name) as file:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=ROW_GROUP):
+            table = pa.Table.from_batches([batch])
+            recordings = table["recording"].combine_chunks()
+            runs = pc.run_end_encode(recordings.dictionary_decode())
+            if isinstance(runs, pa.ChunkedArray):
+                runs = runs.combine_chunks()
+            start = 0
+            for recording, stop in zip(
+                runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True
+            ):
+                yield recording, table.slice(start, stop - start)
+                start = stop

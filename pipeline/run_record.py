@@ -1,0 +1,86 @@
+"""The record of a run, in `_runs/`: what was asked, by whom, and how it ended."""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.storage import Folder
+
+
+@dataclass
+class RunRecord:
+    """A run: its name, and what is written of it."""
+
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def new(cls, **values: Any) -> "RunRecord":
+        """A record of a run that begins now."""
+        now = datetime.now(UTC)
+        name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+        who = {"host": socket.gethostname(), "pid": os.getpid()}
+        begun = {"started": now.isoformat(timespec="seconds"), "version": version("dawnchorus")}
+        return cls(name, begun | who | values)
+
+    def write(self, out: Folder, **more: Any) -> None:
+        """Writes the record, with further values."""
+        self.values |= more
+        out.write_json(f"_runs/{self.name}.json", self.values)
+
+    def finish(self, out: Folder, **more: Any) -> None:
+        """Writes how the run ended."""
+        self.write(out, finished=datetime.now(UTC).isoformat(timespec="seconds"), **more)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the run may still be writing; a run of another machine is believed to."""
+        if "finished" in self.values:
+            return False
+        if self.values.get("host") != socket.gethostname():
+            return True
+        try:
+            os.kill(int(self.values.get("pid", 0)) or os.getpid(), 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+
+def read_runs(out: Folder) -> list[RunRecord]:
+    """All records, the oldest first."""
+    names = out.files("_runs") if out.exists("_runs") else []
+    records = []
+    for name in names:
+        base = name.rpartition("/")[2]
+        if base.endswith(".json") and not base.startswith("_"):
+            values = out.read_json(name)
+            if isinstance(values, dict):
+                records.append(RunRecord(base.removesuffix(".json"), values))
+    return records
+
+
+def last_value(out: Folder, name: str) -> Any:
+    """The value that the latest run wrote under a name; None if no run did."""
+    return next((r.values[name] for r in reversed(read_runs(out)) if name in r.values), None)
+
+
+def sweep(out: Folder, alive: set[str]) -> None:
+    """Removes the temporaries of runs that are not alive."""
+    if not out.is_local or not out.exists("_tmp"):
+        return
+    for name in out.files("_tmp"):
+        place, _, base = name.rpartition("/")
+        owner = place.rpartition("/")[2].partition(".")[0]
+        if base != "record.json" and owner not in alive:
+            out.remove(place)
+    for folder, _, _ in sorted(os.walk(out.at("_tmp")), reverse=True):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            continue

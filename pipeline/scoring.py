@@ -1,0 +1,149 @@
+"""From spans to rows: decode, score in batches, and book every window. Needs no Beam."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from model.audio import AudioError, Decoded, Sound, decode_span
+from model.bundle import Bundle
+from model.windows import WindowPlan
+from pipeline.coverage import Account, unreadable_rows
+from pipeline.job import Job
+from pipeline.schema import PREDICTIONS, plain
+from pipeline.spans import Span, window_plan
+from pipeline.storage import is_local
+
+BATCH = 32
+Float32 = npt.NDArray[np.float32]
+Score = Callable[[Float32], Float32]
+
+
+@dataclass
+class Rows:
+    """Rows of the three tables, in the tables' order, of one stretch of a shard."""
+
+    predictions: pa.Table
+    coverage: list[dict[str, Any]]
+    errors: list[dict[str, Any]]
+
+
+@dataclass
+class _Pass:
+    """One recording and channel on its way through the scorer."""
+
+    span: Span
+    plan: WindowPlan
+    account: Account
+
+
+def score_spans(spans: Sequence[Span], job: Job, bundle: Bundle, score: Score) -> Iterator[Rows]:
+    """The rows of several spans, sorted as they are given; windows of several share a batch.
+
+    Memory holds one batch of waveforms and the books of the recordings in it. Raises OSError
+    where storage fails.
+    """
+    waiting: deque[tuple[_Pass, Decoded, str, bool]] = deque()
+    sounding = 0
+    for span in spans:
+        if span.recording.reason is not None:
+            yield from _flush(waiting, job, bundle, score)
+            sounding = 0
+            channel = None if job.channel in ("mean", "each") else int(job.channel)
+            covered, error = unreadable_rows(span.recording, span.place, channel)
+            yield Rows(_no_predictions(), [covered], [error])
+            continue
+        plan = window_plan(span.recording, job.rule)
+        for channel in job.channels(span.recording.channels or 1):
+            account = Account(span.recording, span.place, plan, channel, span.first, span.stop)
+            step = _Pass(span, plan, account)
+            for decoded, stage in _windows(span, plan, channel, bundle):
+                waiting.append((step, decoded, stage, decoded.k == span.stop - 1))
+                sounding += decoded.waveform is not None
+                if sounding == BATCH or not sounding:
+                    yield from _flush(waiting, job, bundle, score)
+                    sounding = 0
+    yield from _flush(waiting, job, bundle, score)
+
+
+def _windows(
+    span: Span, plan: WindowPlan, channel: int | None, bundle: Bundle
+) -> Iterator[tuple[Decoded, str]]:
+    """Every window of a span, decoded or with the reason and the stage at which it was lost."""
+    k, stage, front_end = span.first, "open", bundle.front_end
+    try:
+        if _size(span.recording.url) not in (None, span.recording.size_bytes):
+            raise AudioError("changed", "the size is not the one that was planned")
+        with Sound(span.recording.url) as sound:
+            stage = "decode"
+            rate, samples = front_end.sample_rate, front_end.window_samples
+            for decoded in decode_span(sound, plan, span.first, span.stop, rate, samples, channel):
+                yield decoded, "plan" if decoded.reason == "tail" else stage
+                k = decoded.k + 1
+    except AudioError as error:
+        for lost in range(k, span.stop):
+            yield Decoded(lost, None, error.reason, error.message), stage
+
+
+def _size(url: str) -> int | None:
+    """Bytes of a local file now; None elsewhere, or where it is gone (opening tells why)."""
+    try:
+        return os.stat(url).st_size if is_local(url) else None
+    except OSError:
+        return None
+
+
+def _flush(
+    waiting: deque[tuple[_Pass, Decoded, str, bool]], job: Job, bundle: Bundle, score: Score
+) -> Iterator[Rows]:
+    """Scores and books all that waits, in order."""
+    if not waiting:
+        return
+    waveforms = [d.waveform for _, d, _, _ in waiting if d.waveform is not None]
+    scores = iter(score(np.stack(waveforms)) if waveforms else ())
+    rows = Rows(_no_predictions(), [], [])
+    tables = []
+    while waiting:
+        step, decoded, stage, last = waiting.popleft()
+        if decoded.waveform is not None:
+            tables.append(_predictions(step, decoded.k, next(scores), job, bundle))
+        step.account.book(decoded.k, decoded.reason, decoded.message, stage)
+        if last:
+            step.account.finish()
+            rows.coverage += step.account.coverage
+            rows.errors += step.account.errors
+    if tables:
+        rows.predictions = pa.concat_tables(tables)
+    yield rows
+
+
+def _no_predictions() -> pa.Table:
+    return plain(PREDICTIONS).empty_table()
+
+
+def _predictions(step: _Pass, k: int, scores: Float32, job: Job, bundle: Bundle) -> pa.Table:
+    """The predictions of one window, in the order of the bundle's labels."""
+    kept = scores >= np.float32(job.min_score)
+    if bundle.task == "singlelabel":
+        kept[int(scores.argmax())] = True
+    labels = np.flatnonzero(kept)
+    n, rate, place = len(labels), step.plan.rate, step.span.place
+    start_s, end_s = step.plan.start(k) / rate, step.plan.end(k) / rate
+    schema = plain(PREDICTIONS)
+    same = {
+        "recording": step.span.recording.recording,
+        "channel": step.account.channel,
+        "start_s": start_s,
+        "end_s": end_s,
+        "start_clock": place.clock_at(start_s),
+        "start_utc": place.utc_at(start_s),
+    }
+    columns = [pa.repeat(pa.scalar(same[name], schema.field(name).type), n) for name in same]
+    columns.append(pa.array([bundle.labels[i] for i in labels], pa.string()))
+    columns.append(pa.array(scores[labels], pa.float32()))
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,265 @@
+"""The few verbs on files that the project needs, on a disk or under any fsspec URL.
+
+Everything written appears whole: on a disk by a synced temporary and a link or rename, in a bucket
+because an object does.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from model.errors import UserError
+
+
+def is_local(url: str) -> bool:
+    """Whether a path or URL is on this machine's disks."""
+    return "://" not in url or url.startswith(("file://", "local://"))
+
+
+def absolute(url: str) -> str:
+    """An absolute path without a trailing slash, or the URL as it is (without one)."""
+    if is_local(url):
+        return os.path.abspath(cast(str, fsspec.core.strip_protocol(url)))
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.strip('/')}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder as a listing tells it: `stamp` changes when the content does."""
+
+    url: str
+    size: int | None
+    stamp: str | None
+    is_folder: bool
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder or bucket prefix; names are relative and use `/`."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", absolute(self.url))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on a disk."""
+        return is_local(self.url)
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system."""
+        try:
+            return fsspec.core.url_to_fs(self.url)[0]
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{self.url} cannot be opened: {error}.") from error
+
+    def at(self, name: str) -> str:
+        """The path or URL of a name."""
+        return f"{self.url}/{name}" if name else self.url
+
+    def child(self, name: str) -> "Folder":
+        """The folder below it."""
+        return Folder(self.at(name))
+
+    def exists(self, name: str = "") -> bool:
+        """Whether a file or folder has that name."""
+        return os.path.lexists(self.at(name)) if self.is_local else self.fs.exists(self.at(name))
+
+    def stamp(self, name: str) -> str | None:
+        """A string that changes when the file does; None if there is none."""
+        try:
+            if self.is_local:
+                info = os.stat(self.at(name))
+                return f"{info.st_mtime_ns}-{info.st_ino}-{info.st_size}"
+            return entry_of(self.fs, self.fs.info(self.at(name), refresh=True)).stamp
+        except FileNotFoundError:
+            return None
+
+    def open(self, name: str) -> BinaryIO:
+        """The file, for reading by range."""
+        if self.is_local:
+            return Path(self.at(name)).open("rb")
+        return cast(BinaryIO, self.fs.open(self.at(name), "rb"))
+
+    def read(self, name: str) -> bytes:
+        """The whole content."""
+        with self.open(name) as file:
+            return file.read()
+
+    def read_json(self, name: str) -> Any:
+        """The JSON content; None if there is no such file."""
+        try:
+            return json.loads(self.read(name))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file whole, replacing one of that name."""
+        if self.is_local:
+            with self._temporary(name) as temporary:
+                _write_synced(temporary, content)
+                os.replace(temporary, self.at(name))
+        else:
+            self.fs.pipe_file(self.at(name), content)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a JSON file whole, readable by people."""
+        self.write(name, to_json(value))
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Writes a file whole if none has that name; False, and nothing done, if one has."""
+        if not self.is_local:
+            try:
+                self.fs.pipe_file(self.at(name), content, mode="create")
+                return True
+            except FileExistsError:
+                return False
+        with self._temporary(name) as temporary:
+            _write_synced(temporary, content)
+            return _link(temporary, self.at(name))
+
+    def place(self, source: str, name: str, *, replace: bool) -> bool:
+        """Moves the local file `source` to a name; False if one is there and not `replace`."""
+        if self.is_local:
+            os.makedirs(os.path.dirname(self.at(name)), exist_ok=True)
+            sync(source)
+            if replace:
+                os.replace(source, self.at(name))
+                return True
+            return _link(source, self.at(name))
+        try:
+            mode = "overwrite" if replace else "create"
+            self.fs.put_file(source, self.at(name), mode=mode)
+            return True
+        except FileExistsError:
+            return False
+
+    def move(self, source: str, target: str) -> None:
+        """Moves a file within the folder over what is there; nothing if the source is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.is_local:
+                os.makedirs(os.path.dirname(self.at(target)), exist_ok=True)
+                os.replace(self.at(source), self.at(target))
+            else:
+                self.fs.cp_file(self.at(source), self.at(target))
+                self.fs.rm_file(self.at(source))
+
+    def remove(self, name: str) -> None:
+        """Removes a file or folder with all below it, if there is one."""
+        with contextlib.suppress(FileNotFoundError):
+            if not self.is_local:
+                self.fs.rm(self.at(name), recursive=True)
+            elif os.path.isdir(self.at(name)):
+                shutil.rmtree(self.at(name), ignore_errors=True)
+            else:
+                os.remove(self.at(name))
+
+    def files(self, name: str = "") -> list[str]:
+        """Names (relative to this folder, sorted) of all files below `name`."""
+        if self.is_local:
+            top = self.at(name)
+            found = [
+                os.path.relpath(os.path.join(folder, file), self.url).replace(os.sep, "/")
+                for folder, _, files in os.walk(top)
+                for file in files
+            ]
+        else:
+            fs = self.fs
+            fs.invalidate_cache()
+            prefix = fs._strip_protocol(self.url).rstrip("/") + "/"
+            found = [path.removeprefix(prefix) for path in fs.find(self.at(name))]
+        return sorted(found)
+
+    def list(self, name: str = "") -> list[Entry]:
+        """The entries of one folder, sorted by name; OSError where it cannot be listed."""
+        if self.is_local:
+            with os.scandir(self.at(name)) as found:
+                return sorted((local_entry(child.path) for child in found), key=lambda e: e.url)
+        fs = self.fs
+        listed = fs.ls(self.at(name), detail=True)
+        top = fs._strip_protocol(self.at(name)).rstrip("/")
+        entries = (entry_of(fs, info) for info in listed if info["name"].rstrip("/") != top)
+        return sorted(entries, key=lambda e: e.url)
+
+    @contextlib.contextmanager
+    def _temporary(self, name: str) -> Iterator[str]:
+        """A path beside the file of a name that readers skip; removed afterwards."""
+        folder, base = os.path.split(self.at(name))
+        os.makedirs(folder, exist_ok=True)
+        temporary = os.path.join(folder, f"_{base}.{uuid.uuid4().hex}")
+        try:
+            yield temporary
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(temporary)
+
+
+def to_json(value: Any) -> bytes:
+    """JSON for people: indented, keys as given, not escaped."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def entry_of(fs: Any, info: dict[str, Any]) -> Entry:
+    """The entry of an fsspec listing."""
+    stamp = next(
+        (info[k] for k in ("md5Hash", "etag", "ETag", "mtime", "created") if k in info), ""
+    )
+    return Entry(
+        absolute(fs.unstrip_protocol(info["name"])),
+        info.get("size"),
+        f"{stamp}-{info.get('size')}",
+        info["type"] == "directory",
+    )
+
+
+def local_entry(path: str) -> Entry:
+    """The entry of a local path; a broken link has no size."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return Entry(path, None, None, False)
+    return Entry(path, info.st_size, f"{info.st_mtime_ns}-{info.st_size}", os.path.isdir(path))
+
+
+def _write_synced(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: str) -> None:
+    """Makes sure that a local file's content is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _link(source: str, target: str) -> bool:
+    """Gives a whole local file its name, exclusively; the source may stay."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # A file system without hard links: whole, and exclusive but for a race of an instant.
+        if os.path.lexists(target):
+            return False
+        os.rename(source, target)
+    return True

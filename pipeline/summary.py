@@ -1,0 +1,121 @@
+"""The summary of a dataset, from its committed parts."""
+
+from dataclasses import dataclass
+
+from model.errors import UserError
+from pipeline.dataset import Dataset, query_line
+
+LABELS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a dataset holds: totals, predictions per label and errors per reason."""
+
+    recordings: int
+    unreadable: int
+    sites: int
+    windows_expected: int
+    windows_scored: int
+    seconds_expected: float
+    seconds_scored: float
+    labels: tuple[tuple[str, int, int], ...]
+    errors: tuple[tuple[str, int, int, float], ...]
+
+    @property
+    def skipped(self) -> float:
+        """The larger fraction of expected seconds skipped and of recordings unreadable."""
+        seconds = self.seconds_expected and 1 - self.seconds_scored / self.seconds_expected
+        return max(seconds, self.unreadable / self.recordings if self.recordings else 0.0)
+
+
+def summarise(dataset: Dataset) -> Summary:
+    """The summary of the committed shards."""
+    totals = dataset.connection.execute(
+        """SELECT count(DISTINCT recording), count(DISTINCT recording) FILTER (duration_s IS NULL),
+            count(DISTINCT site), coalesce(sum(windows_expected), 0)::BIGINT,
+            coalesce(sum(windows_scored), 0)::BIGINT, coalesce(sum(seconds_expected), 0),
+            coalesce(sum(seconds_scored), 0) FROM coverage"""
+    ).fetchone()
+    assert totals is not None
+    thresholds = dataset.bundle().thresholds
+    dataset.connection.execute(
+        "CREATE OR REPLACE TEMP TABLE _threshold(label TEXT, threshold REAL)"
+    )
+    dataset.connection.executemany("INSERT INTO _threshold VALUES (?, ?)", list(thresholds.items()))
+    labels = dataset.connection.execute(
+        """SELECT label, count(*) FILTER (score >= threshold) AS above, count(*) AS written
+            FROM predictions LEFT JOIN _threshold USING (label)
+            GROUP BY label ORDER BY above DESC, written DESC, label"""
+    ).fetchall()
+    errors = dataset.connection.execute(
+        """SELECT reason, count(DISTINCT recording), sum(windows_lost)::BIGINT,
+            coalesce(sum(to_s - from_s), 0) FROM errors GROUP BY reason
+            ORDER BY 3 DESC, 2 DESC, 1"""
+    ).fetchall()
+    recordings, unreadable, sites, windows, scored, seconds, seconds_scored = totals
+    return Summary(
+        recordings,
+        unreadable,
+        sites,
+        windows,
+        scored,
+        seconds,
+        seconds_scored,
+        tuple(labels),
+        tuple(errors),
+    )
+
+
+def duration(seconds: float) -> str:
+    """A length of audio or time for people."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+def screen(dataset: Dataset, summary: Summary, *, done_s: float, took_s: float, shards: int) -> str:
+    """The one screen at the end of a run: `done_s` seconds of audio took `took_s`."""
+    s = summary
+    share = f" ({s.seconds_scored / s.seconds_expected:.2%})" if s.seconds_expected else ""
+    lines = [
+        "",
+        f"Audio        {duration(s.seconds_expected)} expected, "
+        f"{duration(s.seconds_scored)} scored{share}",
+        f"Recordings   {s.recordings:,} at {s.sites:,} site{'s' * (s.sites != 1)}"
+        + (f", {s.unreadable:,} of them unreadable" if s.unreadable else ""),
+        f"Windows      {s.windows_expected:,} expected = {s.windows_scored:,} scored + "
+        f"{s.windows_expected - s.windows_scored:,} skipped",
+    ]
+    if s.labels:
+        wide = max(len(label) for label, _, _ in s.labels[:LABELS_SHOWN])
+        lines.append("")
+        lines.append(f"{'Label':<{max(wide, 5)}}  {'at threshold':>12}  {'written':>10}")
+        for label, above, written in s.labels[:LABELS_SHOWN]:
+            lines.append(f"{label:<{max(wide, 5)}}  {above:>12,}  {written:>10,}")
+        if len(s.labels) > LABELS_SHOWN:
+            lines.append(f"and {len(s.labels) - LABELS_SHOWN:,} labels more")
+    else:
+        lines.append("Predictions  none at or above the minimum score")
+    if s.errors:
+        lines.append("")
+        lines.append(f"{'Not scored':<12}  {'recordings':>10}  {'windows':>10}  {'audio':>10}")
+        for reason, recordings, windows, seconds in s.errors:
+            lost = duration(seconds) if windows else "unknown"
+            lines.append(f"{reason:<12}  {recordings:>10,}  {windows:>10,}  {lost:>10}")
+    rate = f", {done_s / took_s:,.0f} x realtime" if done_s and took_s else ""
+    work = f"{shards:,} shard{'s' * (shards != 1)} done" if shards else "nothing was left to do"
+    lines += [
+        "",
+        f"This run     {work}: {duration(done_s)} of audio in {duration(took_s)}{rate}",
+        f"Dataset      {dataset.folder.url}",
+        f"Look         {query_line(dataset.folder)}",
+    ]
+    return "\n".join(lines)
+
+
+def check_not_empty(summary: Summary) -> None:
+    """Raises UserError if no recording could be read at all."""
+    if summary.recordings and summary.recordings == summary.unreadable:
+        reasons = ", ".join(reason for reason, *_ in summary.errors)
+        raise UserError(f"None of {summary.recordings} recordings could be read ({reasons}).")

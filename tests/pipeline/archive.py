@@ -1,0 +1,56 @@
+"""Small archives of real audio files and a tiny real bundle, for the tests of the job."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from model.bundle import Bundle, write_bundle
+from model.frontend import FrontEnd, default_hop_length
+from model.network import build_network
+
+RATE = 8000
+LABELS = ("wren", "robin", "unheard bird")
+
+
+def tiny_bundle(folder: Path, task: str = "multilabel", seed: int = 0) -> Bundle:
+    """A bundle of the paper's shape with few filters, untrained but for its seed: 1-s windows."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    front_end = FrontEnd(RATE, 1.0, 256, default_hop_length(RATE, 1.0), 128)
+    network = build_network(
+        front_end, len(LABELS), task, mean=-40, variance=400, filters=(2, 2, 4, 4)
+    )
+    return write_bundle(
+        str(folder),
+        task=task,
+        labels=LABELS,
+        front_end=front_end,
+        thresholds=dict.fromkeys(LABELS, 0.5),
+        networks=[network],
+        provenance={},
+        log={"epochs": []},
+    )
+
+
+def tone(seconds: float, hertz: float = 1000, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    """A tone in noise: float32 (n,)."""
+    n = round(seconds * rate)
+    noise = np.random.default_rng(seed).normal(0, 0.05, n)
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(n) / rate) + noise).astype(np.float32)
+
+
+def write(path: Path, sound: np.ndarray, rate: int = RATE) -> Path:
+    """Writes a recording, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound, rate)
+    return path
+
+
+def cut(path: Path, keep: Callable[[int], int]) -> Path:
+    """Cuts a file to `keep(size)` bytes."""
+    data = path.read_bytes()
+    path.write_bytes(data[: keep(len(data))])
+    return path
