@@ -81,14 +81,16 @@ def esc10(data: Path, work: Path, training: Sequence[str]) -> None:
     table = work / "train.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "label", "fold"])
+        writer.writerow(["file", "label", "freesound_id"])
         writer.writerows(
-            (clip["file"], clip["label"], clip["fold"]) for clip in clips if clip["fold"] != "4"
+            (clip["file"], clip["label"], clip["freesound_id"])
+            for clip in clips
+            if clip["fold"] != "4"
         )
     held = {clip["file"]: clip["label"] for clip in clips if clip["fold"] == "4"}
     link([_find(data, name) for name in held], work / "test")
     bundle, out, audio = (str(work / x) for x in ("bundle", "dataset", "test"))
-    options = ["--window", "5", "--group-by", "fold", "--validation", "0.34"]
+    options = ["--window", "5", "--group-by", "freesound_id", "--validation", "0.15"]
     options += ["--epochs", "40", "--patience", "15", "--learning-rate", "3e-4"]
     options = list(training) or options
     source = str(_find(data, clips[0]["file"]).parent)

@@ -1,7 +1,6 @@
 """Opening a dataset: its tables in DuckDB, of committed shards only."""
 
-import json
-import shlex
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,4 +77,5 @@ def query_line(out: Folder) -> str:
     pattern = duck_path(out.at("predictions")) + "/*/*/*.parquet"
     source = f"read_parquet({quoted(pattern)}, {HIVE_TYPES})"
     select = f"SELECT site, label, count(*) AS n FROM {source} GROUP BY ALL ORDER BY ALL"
-    return f"python -c {shlex.quote(f'import duckdb; duckdb.sql({json.dumps(select)}).show()')}"
+    code = f"import duckdb; duckdb.sql('''{select}''').show()"
+    return 'python -c "' + re.sub(r'([\\"$`])', r"\\\1", code) + '"'

@@ -147,11 +147,15 @@ def _container(start: bytes) -> str | None:
 
 
 def _is_mpeg(start: bytes) -> bool:
-    """Whether a frame of MPEG audio begins here: sync bits and no reserved value."""
+    """Whether a frame of MP2 or MP3 begins here: sync bits and no reserved value."""
     if len(start) < 3 or start[0] != 0xFF or start[1] & 0xE0 != 0xE0:
         return False
     version, layer, rate, bits = start[1] & 0x18, start[1] & 0x06, start[2] & 0x0C, start[2] & 0xF0
-    return version != 0x08 and layer != 0 and rate != 0x0C and bits != 0xF0
+    return version != 0x08 and layer in (0x02, 0x04) and rate != 0x0C and bits != 0xF0
+
+
+def _is_id(name: bytes) -> bool:
+    return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
 
 
 def _walk_riff(source: _Source, found: _Found, order: str) -> None:

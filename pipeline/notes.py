@@ -42,7 +42,7 @@ _RECORDED = re.compile(
     r"(?: \((?P<zone>UTC) ?(?P<sign>[+-]?)(?P<oh>[0-9]{0,2})(?:: ?(?P<om>[0-9]{1,2}))?\))?"
 )
 _DEVICE = re.compile(r"AudioMoth (?!0FE081F80FE081F0)([0-9A-Fa-f]{16})\b")
-"""An AudioMoth's ID; not the address of it in memory, which firmware before 1.1 wrote instead."""
+"""An AudioMoth's ID; not the address of it in memory, which firmware before 1.2 wrote instead."""
 _BATTERY = re.compile(
     r"battery (?:state )?was (?:less than |greater than |[<>] ?)?([0-9.]+[0-9]) ?V"
 )

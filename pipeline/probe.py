@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from model.audio import AudioError, Sound
+from pipeline.clock import is_triggered_name
 from pipeline.discovery import UNSUPPORTED, extension
 from pipeline.headers import HeaderFacts, read_facts
 from pipeline.recording import Recording, unreadable
@@ -13,6 +14,9 @@ from pipeline.storage import Folder
 
 END_BYTES = 64 * 1024
 """Bytes at each end of a file that its version is taken from."""
+
+ONE_SIZE = {1, 3, 6, 7}
+"""WAV format tags (PCM, float, A-law, mu-law) whose samples all have the same size."""
 
 
 def version_of(file: BinaryIO, size: int) -> str:
@@ -40,6 +44,8 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
             row = replace(row, size_bytes=size, version=version_of(file, size))
             if extension(name) in UNSUPPORTED:
                 return unreadable(row, "unsupported", f"{extension(name).upper()} is not supported")
+            if is_triggered_name(name):
+                return unreadable(row, "triggered", "amplitude-triggered: expand it first")
             if size == 0:
                 return unreadable(row, "empty", "the file has no bytes")
             file.seek(0)
@@ -70,15 +76,12 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
 
 def _frames(decodable: int, facts: HeaderFacts) -> int:
     """Samples per channel that are expected: what the header promises, if the file is cut."""
-    promised, align = facts.data_bytes_promised, facts.block_align
-    if "header_lies" not in facts.flags or not promised or not align:
+    promised, present = facts.data_bytes_promised, facts.data_bytes_present
+    if "header_lies" not in facts.flags or not promised or not present or promised <= present:
         return decodable
-    if facts.data_bytes_present is not None and promised > facts.data_bytes_present:
-        ratio = promised / max(1, facts.data_bytes_present)
-        return max(
-            decodable, round(decodable * ratio) if facts.format_tag == 2 else promised // align
-        )
-    return decodable
+    if facts.format_tag in ONE_SIZE and facts.block_align:
+        return max(decodable, promised // facts.block_align)
+    return max(decodable, round(decodable * (promised / present)))
 
 
 def _with_facts(row: Recording, facts: HeaderFacts) -> Recording:

@@ -57,7 +57,9 @@ def _watch(
         if done:
             gone = set(done)
             names = [item for item in names if item not in gone]
-            bar.update(sum(seconds for _, seconds in done) / unit)
+            bar.update(
+                sum(seconds for _, seconds in done) / unit if names else (bar.total or 0) - bar.n
+            )
         elapsed = bar.format_dict["elapsed"] or 1.0
         rate = f"{bar.n * unit / elapsed:,.0f} x realtime"
         bar.set_postfix_str(rate, refresh=last or sys.stderr.isatty())

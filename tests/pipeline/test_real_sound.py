@@ -1,0 +1,31 @@
+"""The job on a real day of soundscape."""
+
+from pathlib import Path
+
+from tests.data import data_folder
+from tests.pipeline.test_detection import detect, rows
+
+
+def test_a_day_of_soundscape(bundle: Path, tmp_path: Path) -> None:
+    assert detect(data_folder("s4a"), bundle, tmp_path / "out") == 0
+    totals = rows(
+        tmp_path / "out",
+        """SELECT count(DISTINCT recording)::INT, count(DISTINCT site)::INT, any_value(site),
+            sum(seconds_expected), sum(seconds_scored), sum(windows_skipped)::INT,
+            count(start_utc)::INT FROM coverage""",
+    )
+    assert totals == [(96, 1, "S4A03895", 960.0, 960.0, 0, 0)]
+    assert rows(tmp_path / "out", "SELECT count(*) FROM errors") == [(0,)]
+    starts = rows(
+        tmp_path / "out",
+        """SELECT strftime(start_clock, '%Y%m%d_%H%M%S') = split_part(
+            split_part(parse_filename(recording, true), 'S4A03895_', 2), '.', 1), time_source,
+            count(*)::INT FROM coverage GROUP BY ALL""",
+    )
+    assert starts == [(True, "name", 96)]
+    slots = rows(
+        tmp_path / "out",
+        """SELECT count(DISTINCT date_trunc('hour', start_clock))::INT, min(start_clock)::VARCHAR,
+            max(start_clock)::VARCHAR FROM coverage""",
+    )
+    assert slots == [(24, "2019-05-22 00:00:00", "2019-05-22 23:45:00")]
