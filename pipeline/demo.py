@@ -135,6 +135,8 @@ def compare(
 ) -> list[Precision]:
     """Average precision of each of the dataset's labels over the windows of `recordings`.
 
+    Calls of other labels count for nothing.
+
     The dataset must hold all scores (min_score 0). A window has a label if it overlaps at least
     half of a call or half of the window, whichever is shorter; windows that overlap one less
     are left out for that label.
@@ -158,7 +160,7 @@ def compare(
         calls = [
             Labelled(recording, call.start_s, call.end_s, call.label)
             for call in truth
-            if call.file == recording
+            if call.file == recording and call.label in labels
         ]
         bounds = np.array([window[:2] for window in windows], np.float64)
         targets, mask = label_windows(

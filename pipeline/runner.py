@@ -3,12 +3,15 @@
 import argparse
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from model.errors import UserError
 
@@ -82,11 +85,18 @@ def run_pipeline(transform: beam.PTransform, flags: Sequence[str], work_s: float
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
         direct = options.view_as(DirectOptions)
-        if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
-            many = work_s >= LONG_S and cores() > 1
-            direct.direct_running_mode = "multi_processing" if many else "in_memory"
-            direct.direct_num_workers = cores() if many else 1
-        runner = FnApiRunner()
+        mode, workers = direct.direct_running_mode, direct.direct_num_workers
+        if mode == "in_memory" and workers == 1 and work_s >= LONG_S:
+            mode, workers = "multi_processing", cores()
+        if mode == "multi_processing":
+            # Beam's own mode would start its workers with their chatter on the screen.
+            direct.direct_running_mode = "in_memory"
+            direct.direct_num_workers = workers or cores()
+            command = f"{shlex.quote(sys.executable)} -m pipeline.worker"
+            environment = SubprocessSDKEnvironment.from_command_string(command)
+            runner = FnApiRunner(default_environment=environment)
+        else:
+            runner = FnApiRunner()
     else:
         logging.getLogger().setLevel(logging.INFO)
     pipeline = beam.Pipeline(runner=runner, options=options)

@@ -45,7 +45,9 @@ def test_a_cut_wav_is_expected_whole(tmp_path: Path, subtype: str) -> None:
     cut(path, lambda size: size * 2 // 3)
     row = seen(path)
     assert row.flags == ("header_lies",) and row.reason is None
-    assert row.frames == pytest.approx(4 * RATE, abs=0 if subtype != "IMA_ADPCM" else 600)
+    assert row.frames == pytest.approx(
+        4 * RATE, abs=0 if subtype != "IMA_ADPCM" else 1010
+    )  # two blocks
 
 
 def test_a_header_that_promises_twice_the_data(tmp_path: Path) -> None:
@@ -77,9 +79,8 @@ def test_unreadable_files_have_a_reason(tmp_path: Path) -> None:
 def test_headers_tell_times(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", tone(1))
     text = b"GUANO|Version: 1.0\nTimestamp: 2024-06-01T05:00:00+02:00\nLoc Position: 48.5 9.25\n"
-    data = (
-        path.read_bytes() + b"guan" + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)
-    )
+    text += b" " * (len(text) % 2)
+    data = path.read_bytes() + b"guan" + struct.pack("<I", len(text)) + text
     path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
     row = seen(path)
     assert row.guano_clock == datetime(2024, 6, 1, 5)
