@@ -38,8 +38,8 @@ def link(files: Sequence[Path], folder: Path) -> None:
         (folder / file.name).symlink_to(file.resolve())
 
 
-def finch(data: Path, work: Path, training: Sequence[str]) -> None:
-    """Average precision on the held-out quarter of one bird's recordings."""
+def finch(data: Path, work: Path, training: Sequence[str]) -> tuple[float, float]:
+    """Macro average precision, and chance, on the held-out quarter of one bird's recordings."""
     recordings = sorted((data / "gy6or6").glob("*.flac"))
     held = recordings[3::4]
     rest = [recording for recording in recordings if recording not in held]
@@ -71,9 +71,10 @@ def finch(data: Path, work: Path, training: Sequence[str]) -> None:
         )
     macro, chance = (sum(values) / len(counted) for values in zip(*counted, strict=True))
     print(f"macro average precision over {len(counted)} labels: {macro:.3f}, chance {chance:.3f}")
+    return macro, chance
 
 
-def esc10(data: Path, work: Path, training: Sequence[str]) -> None:
+def esc10(data: Path, work: Path, training: Sequence[str]) -> float:
     """Accuracy by the top label on fold 4."""
     with (data / "clips.csv").open(newline="") as file:
         clips = list(csv.DictReader(file))
@@ -105,6 +106,7 @@ def esc10(data: Path, work: Path, training: Sequence[str]) -> None:
     right = [held[Path(recording).name] == label for recording, label in top.fetchall()]
     share = sum(right) / len(held)
     print(f"accuracy by the top label: {sum(right)} of {len(held)} clips, {share:.3f}")
+    return share
 
 
 def _find(data: Path, name: str) -> Path:

@@ -18,13 +18,19 @@ COMMANDS = {
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
 }
 INTERRUPTED = 130
+DEBUG = "DAWNCHORUS_DEBUG"
+"""Set in the environment with `--debug`, for worker processes."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; gives the exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    debug = "--debug" in (sys.argv if argv is None else argv)
+    os.environ[DEBUG] = "1" if debug else ""
+    # Libraries log errors with tracebacks, and then raise what is told in one sentence.
+    level = logging.ERROR if debug else logging.CRITICAL
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="dawnchorus",

@@ -4,12 +4,18 @@ import argparse
 
 from model.errors import UserError
 
-EXAMPLE = "example: dawnchorus detect --input recordings/ --model bundle/ --output detections/"
+EPILOG = """\
+Other options go to Beam, such as --runner or --direct_num_workers.
+
+example:
+  dawnchorus detect --input recordings/ --model birds.bundle --output detections/
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the job; what is left over goes to Beam."""
-    parser.epilog = f"{EXAMPLE}. Other options go to Beam, such as --runner."
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add(
         "--input",

@@ -131,8 +131,13 @@ def _entry(url: str) -> Entry | None:
     if is_local(url):
         if not os.path.lexists(url):
             return None
-        if os.path.isdir(url) and not os.access(url, os.R_OK | os.X_OK):
-            raise UserError(f"The folder {url} may not be read; check its permissions.")
+        if os.path.isdir(url):
+            try:
+                os.scandir(url).close()
+            except PermissionError as error:
+                raise UserError(
+                    f"The folder {url} may not be read; check its permissions."
+                ) from error
         return local_entry(url)
     fs = Folder(url).fs
     try:

@@ -71,7 +71,10 @@ def last_value(out: Folder, name: str) -> Any:
 
 
 def sweep(out: Folder, alive: set[str]) -> None:
-    """Removes the temporaries of runs that are not alive."""
+    """Removes the plans and the temporaries of runs that are not alive."""
+    plans = {name.split("/")[1] for name in (out.files("_plan") if out.exists("_plan") else [])}
+    for name in plans - alive:
+        out.remove(f"_plan/{name}")
     if not out.is_local or not out.exists("_tmp"):
         return
     for name in out.files("_tmp"):

@@ -49,7 +49,8 @@ def check_beam_options(flags: Sequence[str]) -> None:
         try:
             create_runner(name)
         except (ValueError, ImportError) as error:
-            raise UserError(f"--runner {name} cannot be used: {error}.") from error
+            why = str(error).rstrip(".")
+            raise UserError(f"--runner {name} cannot be used: {why}.") from error
 
 
 def _kinds(kind: Any) -> Iterator[Any]:

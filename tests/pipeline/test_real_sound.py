@@ -1,7 +1,10 @@
-"""The job on a real day of soundscape."""
+"""Training and the job on real recordings."""
 
 from pathlib import Path
 
+import pytest
+
+from benchmarks import real_sound
 from tests.data import data_folder
 from tests.pipeline.test_detection import detect, rows
 
@@ -29,3 +32,17 @@ def test_a_day_of_soundscape(bundle: Path, tmp_path: Path) -> None:
             max(start_clock)::VARCHAR FROM coverage""",
     )
     assert slots == [(24, "2019-05-22 00:00:00", "2019-05-22 23:45:00")]
+
+
+@pytest.mark.slow
+def test_a_finch_is_recognised_in_recordings_not_trained_on(tmp_path: Path) -> None:
+    options = ["--window", "0.25", "--hop", "0.125", "--learning-rate", "3e-4", "--epochs", "3"]
+    macro, chance = real_sound.finch(data_folder("finch"), tmp_path / "work", options)
+    assert chance < 0.2 and macro > 0.9
+
+
+@pytest.mark.slow
+def test_clips_of_a_fold_not_trained_on(tmp_path: Path) -> None:
+    options = ["--window", "5", "--group-by", "freesound_id", "--learning-rate", "3e-4"]
+    options += ["--epochs", "15"]
+    assert real_sound.esc10(data_folder("esc10"), tmp_path / "work", options) > 0.6

@@ -1,0 +1,164 @@
+"""What later runs on a dataset do again, and what they leave alone."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from model.bundle import content_fingerprint
+from pipeline.dataset import open_dataset
+from tests.pipeline.archive import LABELS, cut, tone, write
+from tests.pipeline.test_detection import content, detect, rows
+
+ERRORS = "SELECT recording, reason, windows_lost FROM errors ORDER BY 1"
+SCORED = "SELECT recording, sum(windows_scored)::INT FROM coverage GROUP BY 1 ORDER BY 1"
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Gives up root's right to read and write everything, for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    write(tmp_path / "audio/A_20240601_000000.wav", tone(3))
+    write(tmp_path / "audio/A_20240601_000100.wav", tone(2, seed=1))
+    return tmp_path / "audio"
+
+
+def test_a_curable_reason_is_tried_again(audio: Path, bundle: Path, tmp_path: Path) -> None:
+    out, name = tmp_path / "out", "A_20240601_000200.wav"
+    (audio / name).symlink_to(tmp_path / "later.wav")
+    assert detect(audio, bundle, out) == 0
+    assert rows(out, ERRORS) == [(name, "vanished", 0)]
+    standing = content(out)
+    assert detect(audio, bundle, out) == 0
+    assert content(out) == standing
+    write(tmp_path / "later.wav", tone(1))
+    assert detect(audio, bundle, out) == 0
+    assert rows(out, ERRORS) == [] and (name, 1) in rows(out, SCORED)
+
+
+def test_damage_is_tried_again_only_when_asked(
+    audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    cut(audio / "A_20240601_000100.wav", lambda size: size * 3 // 4)
+    assert detect(audio, bundle, out) == 0
+    standing = content(out)
+    assert rows(out, ERRORS) == [("A_20240601_000100.wav", "truncated", 1)]
+    capsys.readouterr()
+    assert detect(audio, bundle, out) == 0
+    assert "nothing was left to do" in capsys.readouterr().out
+    assert detect(audio, bundle, out, "--redo-damaged") == 0
+    assert "1 shard done: 2.0 s" in capsys.readouterr().out
+    assert content(out) == standing
+
+
+def test_what_stands_scored_and_is_unreadable_now_counts_as_absent(
+    audio: Path, bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert detect(audio, bundle, out) == 0
+    standing = content(out)
+    (audio / "A_20240601_000100.wav").write_bytes(b"")
+    assert detect(audio, bundle, out) == 0
+    assert content(out) == standing
+    assert detect(audio, bundle, out, "--prune") == 0
+    assert content(out) == standing
+
+
+def test_a_recording_that_became_shorter_is_cut_in_its_shards(bundle: Path, tmp_path: Path) -> None:
+    audio, out = tmp_path / "audio", tmp_path / "out"
+    long = write(audio / "A_20240601_005958.wav", tone(5))
+    assert detect(audio, bundle, out) == 0
+    assert len([name for name in content(out) if name.startswith("coverage")]) == 2
+    write(long, tone(2, seed=3))
+    assert detect(audio, bundle, out) == 0
+    assert rows(out, "SELECT count(DISTINCT start_s)::INT FROM predictions") == [(2,)]
+    write(tmp_path / "again/A_20240601_005958.wav", tone(2, seed=3))
+    assert (
+        detect(tmp_path / "again", bundle, tmp_path / "fresh", "--root", str(tmp_path / "again"))
+        == 0
+    )
+    assert content(out) == content(tmp_path / "fresh")
+
+
+def test_prune_keeps_what_is_not_below_the_inputs(
+    audio: Path, bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write(audio / "x/B_20240601_000000.wav", tone(1))
+    assert detect(audio, bundle, out) == 0
+    (audio / "A_20240601_000100.wav").unlink()
+    assert detect(audio / "x", bundle, out, "--prune") == 0
+    assert len(rows(out, SCORED)) == 3
+    assert detect(audio, bundle, out, "--prune") == 0
+    assert len(rows(out, SCORED)) == 2
+
+
+def test_thresholds_may_change(audio: Path, bundle: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    shutil.copytree(bundle, second)
+    document = json.loads((second / "bundle.json").read_text())
+    document["thresholds"] = dict.fromkeys(LABELS, 0.9)
+    document["fingerprints"]["content"] = content_fingerprint(document)
+    (second / "bundle.json").write_text(json.dumps(document))
+    assert detect(audio, bundle, tmp_path / "out") == 0
+    assert detect(audio, second, tmp_path / "out") == 0
+    assert open_dataset(str(tmp_path / "out")).bundle().thresholds["wren"] == 0.9
+
+
+def test_sites_that_cannot_be_told_apart_are_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a/Ridge/20240601_000000.wav", tone(1))
+    write(tmp_path / "a/RIDGE/20240601_000000.wav", tone(1))
+    assert detect(tmp_path / "a", bundle, tmp_path / "out") == 1
+    assert "Ridge" in capsys.readouterr().err.splitlines()[-1]
+    assert content(tmp_path / "out") == {}
+
+
+def test_permissions(
+    audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert detect(audio, bundle, tmp_path / "first") == 0
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and len(folder.parts) > 2:
+            folder.chmod(folder.stat().st_mode | 0o711)
+    (audio / "A_20240601_000100.wav").chmod(0o000)
+    (audio / "closed").mkdir(mode=0o700)
+    write(audio / "closed/A_20240601_000300.wav", tone(1))
+    (audio / "closed").chmod(0o000)
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    with nobody():
+        assert detect(audio, copy, out) == 1
+    assert "Permission denied" in capsys.readouterr().err.splitlines()[-1]
+    out.mkdir(mode=0o777)
+    out.chmod(0o777)
+    with nobody():
+        assert detect(audio, copy, out) == 0
+    assert "not listed" in capsys.readouterr().err
+    assert rows(out, ERRORS) == [("A_20240601_000100.wav", "permission", 0)]
+    (audio / "A_20240601_000000.wav").unlink()
+    with nobody():
+        assert detect(audio, copy, out, "--prune") == 0
+    assert "nothing is pruned" in capsys.readouterr().err
+    assert ("A_20240601_000000.wav", 3) in rows(out, SCORED)
+    with nobody():
+        assert detect(audio / "closed", copy, out) == 1
+    assert "may not be read" in capsys.readouterr().err
