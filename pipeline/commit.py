@@ -1,6 +1,6 @@
 """The commit of a shard: its parts appear together, or they do not count.
 
-DESIGN: a first commit creates each part exclusively, coverage last. A replacement lies whole under
+A first commit creates each part exclusively, coverage last. A replacement lies whole under
 `_tmp/` before an exclusive record names it; then it is moved into place and the record goes.
 Whoever finds a record finishes it, or drops it if what it replaces is no longer there.
 """
