@@ -1,6 +1,7 @@
 """The inventory of a run: every recording listed, probed unless an earlier run did."""
 
 import io
+import os
 from collections.abc import Callable
 
 import duckdb
@@ -15,7 +16,7 @@ from pipeline.storage import Folder
 LISTING = pa.schema(
     [
         ("recording", pa.string()),
-        ("url", pa.string()),
+        ("url", pa.binary()),
         ("stamp", pa.string()),
         ("is_folder", pa.bool_()),
     ]
@@ -29,7 +30,7 @@ def listing_table(listing: Listing) -> pa.Table:
     entries = [entry for _, entry in listing.recordings]
     columns = [
         pa.array([name for name, _ in listing.recordings], pa.string()),
-        pa.array([entry.url for entry in entries], pa.string()),
+        pa.array([os.fsencode(entry.url) for entry in entries], pa.binary()),
         pa.array([entry.stamp for entry in entries], pa.string()),
         pa.array([entry.is_folder for entry in entries], pa.bool_()),
     ]

@@ -1,5 +1,6 @@
 """A recording as a run's inventory sees it: what its file says, and what follows from its name."""
 
+import os
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ AGREE_S = 2.0
 _OWN = pa.schema(
     [
         ("recording", pa.string()),
-        ("url", pa.string()),
+        ("url", pa.binary()),
         ("stamp", pa.string()),
         ("frames", pa.int64()),
         ("guano_clock", pa.timestamp("us")),
@@ -65,14 +66,16 @@ class Recording:
     flags: tuple[str, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
-        """The values by column name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The values by column name. The URL is bytes: a local path need not be valid text."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"url": os.fsencode(self.url)}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Recording":
         """The recording of a row of the inventory (further columns are left aside)."""
         values = {field.name: row[field.name] for field in fields(cls)}
-        return cls(**values | {"flags": tuple(values["flags"] or ())})
+        flags, url = tuple(values["flags"] or ()), os.fsdecode(values["url"])
+        return cls(**values | {"flags": flags, "url": url})
 
 
 @dataclass(frozen=True)

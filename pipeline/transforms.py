@@ -1,6 +1,7 @@
 """The Beam steps: thin wrappers of what `probe` and `shard` do without Beam."""
 
 import io
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ class ProbeBatch(beam.DoFn):  # type: ignore[misc]
 
 
 def _probe_row(row: dict[str, Any]) -> Any:
-    return probe(row["recording"], row["url"], row["stamp"], is_folder=row["is_folder"])
+    url = os.fsdecode(row["url"])
+    return probe(row["recording"], url, row["stamp"], is_folder=row["is_folder"])
 
 
 class ReadShards(beam.DoFn):  # type: ignore[misc]

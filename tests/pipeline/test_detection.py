@@ -1,5 +1,6 @@
 """The job from the command to the dataset, on real files with a real network."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -331,6 +332,19 @@ def test_buckets(out: Path, audio: Path, bundle: Path, tmp_path: Path) -> None:
     }
     assert parts == content(out)
     assert detect(f"{top}/audio", bundle, f"{top}/out") == 0
+
+
+def test_names_that_are_not_text(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    sound = write(tmp_path / "x.wav", tone(2)).read_bytes()
+    for name in (b"caf\xe9_20240601_000000.wav", "é [1]'\"$_20240601_000000.wav".encode()):
+        Path(os.fsdecode(os.fsencode(tmp_path / "a") + b"/" + name)).write_bytes(sound)
+    assert detect(tmp_path / "a", bundle, tmp_path / "o 'u\"t [x]$") == 0
+    found = rows(
+        tmp_path / "o 'u\"t [x]$", "SELECT recording, count(*)::INT FROM predictions GROUP BY 1"
+    )
+    names = {"caf\\udce9_20240601_000000.wav", "é [1]'\"$_20240601_000000.wav"}
+    assert dict(found) == dict.fromkeys(names, 6)
 
 
 def test_errors_are_one_sentence(audio: Path, bundle: Path, tmp_path: Path, capsys) -> None:
