@@ -42,7 +42,8 @@ class WindowPlan:
     """The windows of one recording of `frames` samples at `rate` Hz.
 
     Window k starts at sample round(k x hop x rate) and is round(window x rate) samples long; the
-    last window is the first that reaches the recording's end. An empty recording has none.
+    last window is the first that reaches the recording's end. An empty recording has none. Where
+    the window is no whole number of samples, rounding may leave one sample between two windows.
     """
 
     rule: WindowRule
@@ -66,8 +67,8 @@ class WindowPlan:
         if self.frames <= self.length:
             return 1
         step = self.rule.hop_s * self.rate
-        last = max(1, math.floor((self.frames - self.length) / step) - 2)
-        while round(last * step) + self.length < self.frames:
+        last = max(0, math.floor((self.frames - self.length) / step) - 2)
+        while self._planned(last) + self.length < self.frames > self._planned(last + 1):
             last += 1
         return last + 1
 

@@ -70,9 +70,9 @@ class Account:
             self._lose(k, reason, message or "", stage)
 
     def _reach(self, k: int) -> int:
-        """Where window k ends; rounding may leave a sample between it and the next one's start."""
-        end = self.plan.end(k)
-        return max(end, self.plan.start(k + 1)) if k + 1 < self.plan.count else end
+        """Where window k ends, with the sample that rounding may leave after it."""
+        following = k + 1 < self.plan.count
+        return max(self.plan.end(k), self.plan.start(k + 1) if following else self.plan.frames)
 
     def finish(self) -> None:
         """Closes the last row, once every window is booked."""

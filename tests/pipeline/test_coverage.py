@@ -40,6 +40,14 @@ def test_a_quarter_of_an_hour_begins_a_row() -> None:
     ]
 
 
+def test_the_sample_that_rounding_leaves_is_the_last_windows() -> None:
+    books = account(WindowPlan(WindowRule(1.125, 1.125), 225, 100), None, 0, 2)
+    for k in range(2):
+        books.book(k, None, None)
+    books.finish()
+    assert [r["seconds_scored"] for r in books.coverage] == [2.25]
+
+
 @given(
     st.integers(1, 400_000),
     st.sampled_from([100, 441]),
