@@ -2,24 +2,25 @@
 
 A first commit creates each part exclusively, coverage last. A replacement lies whole under
 `_tmp/` before an exclusive record names it; then it is moved into place and the record goes.
-Whoever finds a record finishes it, or drops it if what it replaces is no longer there.
+Whoever finds a record finishes it. A record is named by the coverage that it replaces: of several
+replacements of one coverage one is chosen, and a late removal never meets another's record.
 """
 
+import contextlib
 import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.parts import COMMIT, CONTENT_ID, PartWriter, read_metadata
 from pipeline.schema import TABLES
-from pipeline.shard_key import ShardKey
+from pipeline.shard_key import ShardKey, key_of
 from pipeline.storage import Folder
 
-RECORD = "record.json"
+RECORD = "record-"
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,22 @@ class Commit:
 
 def coverage_id(out: Folder, key: ShardKey) -> str | None:
     """The content id of the coverage part that is in place; None without one."""
+    return _content_id(out, key.part("coverage"))
+
+
+def read_commit(out: Folder, key: ShardKey) -> Commit | None:
+    """The commit of a shard; None if its parts disagree, or there are none."""
     metadata = read_metadata(out, key.part("coverage"))
-    return metadata.get(CONTENT_ID) if metadata else None
-
-
-def read_commit(out: Folder, path: str) -> Commit | None:
-    """The commit of the shard whose parts have `path` below each table; None if they disagree."""
-    metadata = read_metadata(out, f"coverage/{path}")
     if metadata is None or COMMIT not in metadata:
         return None
-    record = json.loads(metadata[COMMIT])
-    for table, content_id in record["parts"].items():
-        part = read_metadata(out, f"{table}/{path}")
-        if part is None or part.get(CONTENT_ID) != content_id:
-            return None
-    members = [Member.from_json(values) for values in record["members"]]
+    try:
+        record = json.loads(metadata[COMMIT])
+        members = [Member.from_json(values) for values in record["members"]]
+        parts = dict(record["parts"])
+    except (ValueError, KeyError):
+        return None
+    if any(_content_id(out, key.part(table)) != parts[table] for table in parts):
+        return None
     return Commit(metadata[CONTENT_ID], {member.recording: member for member in members})
 
 
@@ -110,7 +112,7 @@ def _temporaries(key: ShardKey) -> str:
     return f"_tmp/{key.path}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def staging(out: Folder, key: ShardKey, facts: Mapping[str, str], owner: str) -> Iterator[Staging]:
     """A place to write a shard's parts: under `_tmp/` on a disk, else on this machine's disk.
 
@@ -157,7 +159,7 @@ def commit(out: Folder, key: ShardKey, stage: Staging, replaces: str | None, own
         pass
     elif not _replace(out, key, stage, replaces, owner):
         return False
-    done = read_commit(out, key.path)
+    done = read_commit(out, key)
     return done is not None and done.coverage_id == stage.ids["coverage"]
 
 
@@ -165,10 +167,9 @@ def _create(out: Folder, key: ShardKey, stage: Staging) -> bool:
     """First commit; False where a different part is already in a place."""
     for table in TABLES:
         name = key.part(table)
-        if not out.place(stage.path(table), name, replace=False):
-            standing = read_metadata(out, name)
-            if standing is None or standing.get(CONTENT_ID) != stage.ids[table]:
-                return False
+        created = out.place(stage.path(table), name, replace=False)
+        if not created and _content_id(out, name) != stage.ids[table]:
+            return False
     return True
 
 
@@ -177,30 +178,77 @@ def _replace(out: Folder, key: ShardKey, stage: Staging, replaces: str | None, o
     for table in TABLES:
         if os.path.exists(stage.path(table)):
             out.place(stage.path(table), f"{place}/{table}.parquet", replace=True)
-    record = {"place": place, "ids": stage.ids, "replaces": replaces}
-    created = out.create(f"{_temporaries(key)}/{RECORD}", json.dumps(record).encode())
-    if not created:
-        out.remove(place)
+    record = {"place": place, "ids": stage.ids}
+    created = out.create(_record(key, replaces), json.dumps(record).encode())
     finish(out, key)
+    out.remove(place)
     return created
 
 
+def _record(key: ShardKey, replaces: str | None) -> str:
+    return f"{_temporaries(key)}/{RECORD}{replaces or 'none'}.json"
+
+
 def finish(out: Folder, key: ShardKey) -> None:
-    """Finishes a replacement that a record names, or drops it; nothing without a record."""
-    name = f"{_temporaries(key)}/{RECORD}"
+    """Finishes the replacement of what stands, if a record names one that is whole."""
+    name = _record(key, coverage_id(out, key))
     record = out.read_json(name)
     if record is None:
         return
-    if coverage_id(out, key) == record["replaces"]:
-        for table in TABLES:
-            out.move(f"{record['place']}/{table}.parquet", key.part(table))
-    out.remove(record["place"])
+    place, ids = record["place"], record["ids"]
+    parts = {f"{place}/{table}.parquet": (key.part(table), ids[table]) for table in TABLES}
+    if all(
+        content_id in (_content_id(out, source), _content_id(out, target))
+        for source, (target, content_id) in parts.items()
+    ):
+        for source, (target, _) in parts.items():
+            out.move(source, target)
+        if coverage_id(out, key) != ids["coverage"]:
+            return
     out.remove(name)
+    out.remove(place)
     tidy(out, key)
 
 
-def records(out: Folder) -> list[str]:
-    """Names of all records of unfinished replacements."""
+def _content_id(out: Folder, name: str) -> str | None:
+    metadata = read_metadata(out, name)
+    return metadata.get(CONTENT_ID) if metadata else None
+
+
+def clear(out: Folder, alive: Container[str]) -> None:
+    """Finishes replacements that killed runs left, and removes the temporaries of runs not alive.
+
+    A worker may have outlived its run and make its record just now: on a disk, a place is moved
+    aside and looked for in the records before it goes.
+    """
     if not out.exists("_tmp"):
-        return []
-    return [name for name in out.files("_tmp") if name.endswith(f"/{RECORD}")]
+        return
+    names = out.files("_tmp")
+    for name in names:
+        folder, _, base = name.rpartition("/")
+        if base.startswith(RECORD):
+            key = key_of(folder.removeprefix("_tmp/"))
+            if key is None:
+                continue
+            finish(out, key)
+            if name != _record(key, coverage_id(out, key)):
+                out.remove(name)
+    for place in sorted({name.rpartition("/")[0] for name in names}):
+        folder, _, base = place.rpartition("/")
+        if folder.endswith(".parquet") and base.partition(".")[0] not in alive:
+            aside = f"{folder}/swept.{uuid.uuid4().hex}" if out.is_local else place
+            out.move(place, aside)
+            if place not in _recorded(out, folder):
+                out.remove(aside)
+            else:
+                out.move(aside, place)
+    if out.is_local:
+        for path, _, _ in sorted(os.walk(out.at("_tmp")), reverse=True):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
+def _recorded(out: Folder, folder: str) -> set[str]:
+    """The places that records of a shard's folder of temporaries name."""
+    names = [name for name in out.files(folder) if name.startswith(f"{folder}/{RECORD}")]
+    return {record["place"] for name in names if (record := out.read_json(name))}

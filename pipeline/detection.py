@@ -12,7 +12,7 @@ from model.errors import UserError
 from model.windows import Tail, WindowRule
 from pipeline import progress
 from pipeline.clock import TimePattern
-from pipeline.commit import finish, records
+from pipeline.commit import clear
 from pipeline.dataset import open_dataset
 from pipeline.discovery import Listing, discover
 from pipeline.identity import check_identity, identity_of, read_identity, settle_identity
@@ -28,10 +28,10 @@ from pipeline.plan import (
     write_plan,
 )
 from pipeline.recording import Place, PlaceRules, Recording
-from pipeline.run_record import RunRecord, last_value, read_runs, sweep
+from pipeline.run_record import RunRecord, last_value, read_runs, remove_plans
 from pipeline.runner import check_beam_options, is_local_runner, run_pipeline
 from pipeline.shard import merge
-from pipeline.shard_key import choose_slot_hours, key_of
+from pipeline.shard_key import choose_slot_hours
 from pipeline.site import check_sites
 from pipeline.spans import hours_of
 from pipeline.storage import Folder, absolute
@@ -134,20 +134,21 @@ def _begin(out: Folder, options: DetectOptions, listing: Listing, bundle: Bundle
         bundle=f"_bundle/{bundle.content_fingerprint}",
         site=options.site,
         unlisted=list(listing.unlisted),
+        local=is_local_runner(options.beam),
     )
     with _writable(out):
         others = [run for run in read_runs(out) if run.is_alive]
-        if not out.exists(record.values["bundle"]):
-            copy_bundle(bundle, out.at(record.values["bundle"]))
+        copy_bundle(bundle, out.at(record.values["bundle"]))
         record.write(out)
     for run in others:
         _say(
             f"warning: run {run.name} on {run.values.get('host')} may still be writing to "
             f"{out.url}; both do no harm, but work twice"
         )
-    sweep(out, {run.name for run in others} | {record.name})
-    for name in records(out):
-        finish(out, key_of(name.removeprefix("_tmp/").rpartition("/")[0]))
+    alive = {run.name for run in others} | {record.name}
+    with _writable(out):
+        clear(out, alive)
+        remove_plans(out, alive)
     return record
 
 

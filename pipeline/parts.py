@@ -113,13 +113,20 @@ class PartWriter:
 
 
 def read_metadata(folder: Folder, name: str) -> dict[str, str] | None:
-    """The metadata in a part's footer; None if there is no part, or it is not whole."""
+    """The metadata in a part's footer; None if there is no part, or it is not whole.
+
+    Raises OSError where storage fails.
+    """
     try:
         with folder.open(name) as file:
             found = pq.read_metadata(file).metadata or {}
-    except (FileNotFoundError, pa.ArrowInvalid):
+        return {key.decode(): value.decode() for key, value in found.items()}
+    except (FileNotFoundError, pa.ArrowInvalid, UnicodeDecodeError):
         return None
-    return {key.decode(): value.decode() for key, value in found.items()}
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return None  # pyarrow's word for a footer that cannot be parsed
 
 
 def rows_by_recording(folder: Folder, name: str) -> Iterator[tuple[str, pa.Table]]:

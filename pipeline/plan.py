@@ -166,11 +166,11 @@ def read_standing(out: Folder) -> Standing:
     """The commits of all shards in the dataset, their footers read by several threads."""
     if not out.exists("coverage"):
         return Standing({})
-    paths = [name.removeprefix("coverage/") for name in out.files("coverage")]
-    paths = [path for path in paths if not path.rpartition("/")[2].startswith("_")]
+    found = (key_of(name.removeprefix("coverage/")) for name in out.files("coverage"))
+    keys = [key for key in found if key is not None]
     with ThreadPoolExecutor(THREADS) as pool:
-        commits = list(pool.map(lambda path: read_commit(out, path), paths))
-    return Standing({key_of(path): commit for path, commit in zip(paths, commits, strict=True)})
+        commits = list(pool.map(lambda key: read_commit(out, key), keys))
+    return Standing(dict(zip(keys, commits, strict=True)))
 
 
 def plan_shards(

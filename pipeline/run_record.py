@@ -3,12 +3,16 @@
 import os
 import socket
 import uuid
+from collections.abc import Container
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
 from pipeline.storage import Folder
+
+LONGEST = timedelta(days=30)
+"""A run of other machines that wrote no end within this time is over."""
 
 
 @dataclass
@@ -22,7 +26,7 @@ class RunRecord:
     def new(cls, **values: Any) -> "RunRecord":
         """A record of a run that begins now."""
         now = datetime.now(UTC)
-        name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+        name = f"{now:%Y%m%dT%H%M%S-%f}-{uuid.uuid4().hex[:6]}"
         who = {"host": socket.gethostname(), "pid": os.getpid()}
         begun = {"started": now.isoformat(timespec="seconds"), "version": version("dawnchorus")}
         return cls(name, begun | who | values)
@@ -38,11 +42,15 @@ class RunRecord:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the run may still be writing; a run of another machine is believed to."""
+        """Whether the run may still be writing.
+
+        Of a run on other machines only its record tells: without an end it is believed to, for
+        `LONGEST`.
+        """
         if "finished" in self.values:
             return False
-        if self.values.get("host") != socket.gethostname():
-            return True
+        if self.values.get("host") != socket.gethostname() or not self.values.get("local", True):
+            return datetime.now(UTC) - datetime.fromisoformat(self.values["started"]) < LONGEST
         try:
             os.kill(int(self.values.get("pid", 0)) or os.getpid(), 0)
         except ProcessLookupError:
@@ -70,20 +78,9 @@ def last_value(out: Folder, name: str) -> Any:
     return next((r.values[name] for r in reversed(read_runs(out)) if name in r.values), None)
 
 
-def sweep(out: Folder, alive: set[str]) -> None:
-    """Removes the plans and the temporaries of runs that are not alive."""
-    plans = {name.split("/")[1] for name in (out.files("_plan") if out.exists("_plan") else [])}
-    for name in plans - alive:
-        out.remove(f"_plan/{name}")
-    if not out.is_local or not out.exists("_tmp"):
-        return
-    for name in out.files("_tmp"):
-        place, _, base = name.rpartition("/")
-        owner = place.rpartition("/")[2].partition(".")[0]
-        if base != "record.json" and owner not in alive:
-            out.remove(place)
-    for folder, _, _ in sorted(os.walk(out.at("_tmp")), reverse=True):
-        try:
-            os.rmdir(folder)
-        except OSError:
-            continue
+def remove_plans(out: Folder, alive: Container[str]) -> None:
+    """Removes the plans of runs that are not alive."""
+    names = out.files("_plan") if out.exists("_plan") else []
+    for name in sorted({name.split("/")[1] for name in names}):
+        if name not in alive:
+            out.remove(f"_plan/{name}")

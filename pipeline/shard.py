@@ -101,7 +101,7 @@ def _run(shard: Shard, job: Job, bundle: Bundle, score: Score) -> bool:
     for _ in range(ATTEMPTS):
         finish(out, shard.key)
         replaces = coverage_id(out, shard.key)
-        standing = read_commit(out, shard.key.path)
+        standing = read_commit(out, shard.key)
         plan = merge(shard, standing)
         if standing is not None and plan.is_nothing:
             return False

@@ -1,6 +1,7 @@
 """The name of a shard: a site and a slot of its clock time."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import unquote
@@ -34,12 +35,14 @@ class ShardKey:
         return self.path
 
 
-def key_of(path: str) -> ShardKey:
-    """The key of a part's path below its table's folder."""
-    site, date, part = path.split("/")
-    slot = part.removeprefix("part-").removesuffix(".parquet").removeprefix("u")
-    date = date.removeprefix("date=").replace(NULL_DATE, "")
-    return ShardKey(unquote(site.removeprefix("site=")), date, int(slot))
+def key_of(path: str) -> ShardKey | None:
+    """The key of a part's path below its table's folder; None for a file that is no part."""
+    found = re.fullmatch(r"site=([^/]+)/date=([^/]+)/part-u?(\d\d)\.parquet", path)
+    if not found:
+        return None
+    site, date, slot = found.groups()
+    key = ShardKey(unquote(site), date.replace(NULL_DATE, ""), int(slot))
+    return key if key.path == path else None
 
 
 def dated(site: str, clock: datetime, slot_hours: int) -> ShardKey:

@@ -147,8 +147,13 @@ class Folder:
             return False
 
     def move(self, source: str, target: str) -> None:
-        """Moves a file within the folder over what is there; nothing if the source is gone."""
+        """Moves a file within the folder over what is there; nothing if the source is gone.
+
+        On a disk a whole folder can be moved too.
+        """
         with contextlib.suppress(FileNotFoundError):
+            if source == target:
+                return
             if self.is_local:
                 os.makedirs(os.path.dirname(self.at(target)), exist_ok=True)
                 os.replace(self.at(source), self.at(target))

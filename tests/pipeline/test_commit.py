@@ -1,11 +1,15 @@
 import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import pipeline.commit
-from pipeline.commit import Member, commit, coverage_id, finish, read_commit, records, staging
+from pipeline.commit import Member, clear, commit, coverage_id, finish, read_commit, staging
 from pipeline.parts import rows_by_recording
+from pipeline.schema import TABLES
 from pipeline.shard_key import ShardKey
 from pipeline.storage import Folder
 
@@ -42,9 +46,9 @@ def out(request, tmp_path: Path) -> Folder:
 
 
 def test_first_commit_binds_its_parts(out: Folder) -> None:
-    assert read_commit(out, KEY.path) is None
+    assert read_commit(out, KEY) is None
     assert put(out, "a.wav", 0.5, None)
-    found = read_commit(out, KEY.path)
+    found = read_commit(out, KEY)
     assert found is not None and list(found.members) == ["a.wav"]
     assert found.coverage_id == coverage_id(out, KEY)
     assert not [name for name in out.files() if name.startswith("_tmp")]
@@ -82,63 +86,151 @@ class Killed(BaseException):
 STEPS = ("place", "create", "move", "remove")
 
 
-def kill_before(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
-    """Makes the storage die before its step `number`; gives the list that counts steps."""
-    steps: list[str] = []
+@contextmanager
+def before_step(number: int, happens: Callable[[], object]) -> Iterator[list[str]]:
+    """Lets something happen before the storage's step `number`; the list holds that step then.
 
-    def dying(verb: str, real):
+    After `Killed` no step is done any more, also none that would clean up.
+    """
+    done: list[str] = []
+    happened: list[str] = []
+    dead: list[bool] = []
+    real = {verb: getattr(Folder, verb) for verb in STEPS}
+
+    def watched(verb: str):
         def step(self, *args, **kwargs):
-            if len(steps) >= number:
+            if len(done) == number and not happened:
+                happened.append(verb)
+                try:
+                    happens()
+                except Killed:
+                    dead.append(True)
+            if dead:
                 raise Killed
-            steps.append(verb)
-            return real(self, *args, **kwargs)
+            result = real[verb](self, *args, **kwargs)
+            done.append(verb)
+            return result
 
         return step
 
-    for verb in STEPS:
-        monkeypatch.setattr(Folder, verb, dying(verb, getattr(Folder, verb)))
-    return steps
+    with pytest.MonkeyPatch.context() as patch:
+        for verb in STEPS:
+            patch.setattr(Folder, verb, watched(verb))
+        yield happened
+
+
+def kill() -> None:
+    raise Killed
 
 
 @pytest.mark.parametrize("replacement", [False, True])
-def test_a_kill_between_any_two_steps_tears_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacement: bool
-) -> None:
+def test_a_kill_between_any_two_steps_tears_nothing(tmp_path: Path, replacement: bool) -> None:
     for number in itertools.count():
         out = Folder(str(tmp_path / f"{replacement}-{number}"))
         old = None
         if replacement:
             assert put(out, "a.wav", 0.25, None)
             old = coverage_id(out, KEY)
-        with monkeypatch.context() as patch:
-            steps = kill_before(patch, number)
-            try:
-                finished = put(out, "a.wav", 0.5, old)
-            except Killed:
-                finished = False
-        for name in records(out):
-            assert name.endswith("record.json")
-        finish(out, KEY)
-        standing = read_commit(out, KEY.path)
+        finished = False
+        with before_step(number, kill) as happened, suppress(Killed):
+            finished = put(out, "a.wav", 0.5, old)
+        clear(out, alive=())
+        assert not out.exists("_tmp")
+        standing = read_commit(out, KEY)
         if standing is None:
             assert not replacement, "a replacement never leaves a torn shard"
         else:
             assert scores(out) in ([0.25], [0.5])
         if not finished:
             assert put(out, "a.wav", 0.5, coverage_id(out, KEY))
-        assert scores(out) == [0.5] and read_commit(out, KEY.path) is not None
-        if len(steps) < number:
+        assert scores(out) == [0.5] and read_commit(out, KEY) is not None
+        if not happened:
             break
-    assert number > 4
+    assert number >= 4
 
 
-def test_a_record_whose_target_is_gone_is_dropped(tmp_path: Path) -> None:
-    out = Folder(str(tmp_path))
+@pytest.mark.parametrize("alive", [("run",), ()])
+def test_clearing_up_between_any_two_steps_of_a_living_worker_tears_nothing(
+    tmp_path: Path, alive: tuple[str, ...]
+) -> None:
+    """Also if its run is believed dead: a worker may outlive it."""
+    for number in itertools.count():
+        out = Folder(str(tmp_path / str(number)))
+        assert put(out, "a.wav", 0.25, None)
+        old = coverage_id(out, KEY)
+        finished = False
+        sweep = partial(clear, out, alive)
+        with before_step(number, sweep) as happened, suppress(FileNotFoundError):
+            finished = put(out, "a.wav", 0.5, old)
+        assert finished or not alive
+        assert read_commit(out, KEY) is not None
+        assert scores(out) == [0.5] if finished else scores(out) in ([0.25], [0.5])
+        if not happened:
+            break
+    assert number >= 4
+
+
+def test_a_worker_that_goes_on_after_others_replaced_its_shard_tears_nothing(
+    out: Folder,
+) -> None:
+    for number in itertools.count():
+        assert put(out, "a.wav", 0.125, coverage_id(out, KEY))
+        old = coverage_id(out, KEY)
+
+        def others(seen=old) -> None:
+            finish(out, KEY)
+            if coverage_id(out, KEY) == seen:
+                put(out, "b.wav", 0.25, seen)
+            assert put(out, "c.wav", 0.75, coverage_id(out, KEY))
+
+        with before_step(number, others) as happened:
+            finished = put(out, "a.wav", 0.5, old)
+        standing = read_commit(out, KEY)
+        assert standing is not None
+        if not happened:
+            break
+        assert scores(out) == [0.75] and list(standing.members) == ["c.wav"]
+    assert number >= 4 and finished
+    clear(out, alive=())
+    assert not [name for name in out.files() if name.startswith("_tmp")]
+
+
+def test_two_first_commits_at_once(out: Folder) -> None:
+    for number in itertools.count():
+        for name in out.files():
+            out.remove(name)
+        other = partial(put, out, "b.wav", 0.75, None)
+        with before_step(number, other) as happened:
+            put(out, "a.wav", 0.5, None)
+        if read_commit(out, KEY) is None:
+            assert put(out, "a.wav", 0.5, coverage_id(out, KEY))
+        assert scores(out) in ([0.5], [0.75])
+        if not happened:
+            break
+    assert number > 2
+
+
+def test_a_record_whose_parts_are_gone_is_dropped(out: Folder) -> None:
     assert put(out, "a.wav", 0.5, None)
-    place = f"_tmp/{KEY.path}/dead.1"
-    for table in ("predictions", "errors", "coverage"):
-        out.write(f"{place}/{table}.parquet", b"stale")
-    record = {"place": place, "ids": {}, "replaces": "an older one"}
-    out.write_json(f"_tmp/{KEY.path}/{pipeline.commit.RECORD}", record)
-    finish(out, KEY)
+    place, standing = f"_tmp/{KEY.path}/dead.1", coverage_id(out, KEY)
+    out.write(f"{place}/predictions.parquet", b"torn")
+    for replaces in (standing, "an older one"):
+        record = {"place": place, "ids": dict.fromkeys(TABLES, "x")}
+        out.write_json(f"_tmp/{KEY.path}/{pipeline.commit.RECORD}{replaces}.json", record)
+    clear(out, alive=())
     assert scores(out) == [0.5] and not out.exists("_tmp")
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+def test_a_part_that_is_not_whole_is_no_commit(out: Folder, table: str) -> None:
+    assert put(out, "a.wav", 0.5, None)
+    whole = out.read(KEY.part(table))
+    length = int.from_bytes(whole[-8:-4], "little")
+    garbled = bytearray(whole)
+    for at in range(len(whole) - 8 - length, len(whole) - 8, 7):
+        garbled[at] ^= 0x5A
+    for torn in (b"", whole[:60], whole[:-1], bytes(garbled)):
+        out.write(KEY.part(table), torn)
+        assert read_commit(out, KEY) is None
+        assert put(out, "a.wav", 0.5, coverage_id(out, KEY))
+        assert out.read(KEY.part(table)) == whole
