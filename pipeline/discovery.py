@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import heapq
 import io
 import os
 import re
@@ -207,26 +208,43 @@ def _path_column(names: Sequence[str], url: str) -> str:
 
 
 def _walk(entries: Sequence[Entry], unlisted: list[str]) -> Iterator[Entry]:
-    """Recordings among the entries and below their folders, listed by several threads."""
+    """Recordings among the entries and below their folders, listed by several threads.
+
+    A folder that can be reached on several ways is listed once: by its own name rather than by a
+    link, so that recordings have the same names in every run.
+    """
     seen: set[tuple[int, int]] = set()
+    links: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: dict[Future[list[Entry]], str] = {}
+
+        def enter(folder: str) -> None:
+            if is_local(folder):
+                try:
+                    info = os.stat(folder)
+                except OSError as error:
+                    unlisted.append(f"{folder}: {error.strerror or error}")
+                    return
+                if (info.st_dev, info.st_ino) in seen:
+                    return
+                seen.add((info.st_dev, info.st_ino))
+            waiting[pool.submit(Folder(folder).list)] = folder
 
         def consider(entry: Entry, given: bool) -> Iterator[Entry]:
             name = PurePosixPath(entry.url).name
             if entry.is_folder and not (name.startswith(".") and not given):
-                if is_local(entry.url):
-                    info = os.stat(entry.url)
-                    if (info.st_dev, info.st_ino) in seen:
-                        return
-                    seen.add((info.st_dev, info.st_ino))
-                waiting[pool.submit(Folder(entry.url).list)] = entry.url
+                if is_local(entry.url) and os.path.islink(entry.url):
+                    heapq.heappush(links, entry.url)
+                else:
+                    enter(entry.url)
             if (given and not entry.is_folder) or is_recording(name):
                 yield entry
 
         for entry in entries:
             yield from consider(entry, True)
-        while waiting:
+        while waiting or links:
+            if not waiting:
+                enter(heapq.heappop(links))
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 folder = waiting.pop(future)

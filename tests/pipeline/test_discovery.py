@@ -79,6 +79,15 @@ def test_links_and_loops(tmp_path: Path) -> None:
     assert names(listing) == ["a/1.wav", "a/broken.wav", "a/x.wav"]
 
 
+def test_a_linked_folder_has_its_own_name(tmp_path: Path) -> None:
+    touch(tmp_path, "b/deep/deeper/1.wav", "elsewhere/2.wav")
+    (tmp_path / "b/a").symlink_to(tmp_path / "b/deep/deeper")
+    (tmp_path / "b/z").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "b/y").symlink_to(tmp_path / "elsewhere")
+    for _ in range(5):
+        assert names(discover([str(tmp_path / "b")])) == ["deep/deeper/1.wav", "y/2.wav"]
+
+
 @pytest.mark.parametrize("missing", ["none", "none/*.wav", "list.csv"])
 def test_what_is_not_there(tmp_path: Path, missing: str) -> None:
     (tmp_path / "list.csv").write_text("a,b\n1,2\n")
