@@ -1,6 +1,7 @@
 """What people say is in their recordings: Raven tables, a CSV, or one folder per class."""
 
 import math
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,8 @@ from model.errors import UserError
 from model.recordings import Recordings, find_files
 from model.tables import Row, Table, read_table
 
+_START_LIKE = re.compile(r"(start|begin|onset)(?!.*date)")
+"""Columns that mean a time inside the recording, under names that are not read."""
 LABEL_COLUMNS = ("Annotation", "Species", "Label")
 Unannotated = Literal["skip", "negative"]
 
@@ -76,7 +79,7 @@ class Warnings:
     def sentences(self) -> tuple[str, ...]:
         """One sentence for each kind, with its count and its first example."""
         return tuple(
-            f"{kind.format(n=n)} (the first: {self._first[kind]})."
+            f"{kind.replace('{n}', str(n), 1)} (the first: {self._first[kind]})."
             for kind, n in self._counts.items()
         )
 
@@ -146,7 +149,9 @@ def _raven_tables(source: Path) -> Iterator[Table]:
         try:
             table = read_table(path)
         except UserError:
-            continue  # Some other text, such as a note: its name does not promise a table.
+            if raven.BEGIN.encode() in path.read_bytes().partition(b"\n")[0]:
+                raise
+            continue  # Some other text, such as a note.
         if raven.is_raven(table):
             yield table
 
@@ -163,7 +168,6 @@ class _Reader:
         self.recordings: set[str] = set()
 
     def read_raven(self, table: Table, source: Path) -> None:
-        label_column = self._find_label_column(table)
         # The folder that the table is in, as the recordings name theirs: below the audio folder
         # or, for tables kept apart, below their own. Links inside are not followed.
         inside = self._all.folder.resolve()
@@ -171,17 +175,21 @@ class _Reader:
         base = inside if folder.is_relative_to(inside) else source.resolve()
         near = folder.relative_to(base).as_posix()
         name = raven.recording_name(table.path)
-        own = self._all.find(name, str(table.path), near)
-        if own is not None:
-            self.recordings.add(own)
-        elif not table.rows:
-            self._warnings.add("{n} empty tables belong to no recording", str(table.path))
+        if not table.rows:
+            own = self._all.find(name, str(table.path), near)
+            if own is None:
+                self._warnings.add("{n} empty tables belong to no recording", str(table.path))
+            else:
+                self.recordings.add(own)
+            return
+        label_column = self._find_label_column(table)
         selections = list(raven.read_selections(table, label_column))
-        one_file = len({selection.file for selection in selections}) == 1
+        files = {selection.file or name for selection in selections}
         for selection in selections:
             file, row = selection.file or name, selection.row
             recording = self._all.find(file, row.where, near)
-            if recording is None and one_file:
+            if recording is None and len(files) == 1:
+                own = self._all.find(name, str(table.path), near)
                 recording = own  # Renamed after Raven had noted its name, with its table.
             self._add(row, recording, file, selection.start, selection.end, selection.label)
             if recording is not None:
@@ -193,6 +201,12 @@ class _Reader:
         if (start is None) != (end is None):
             missing = "start" if start is None else "end"
             raise UserError(f"{table.path} has no column {missing}; whole clips need neither.")
+        other = next((c for c in table.columns if _START_LIKE.match(c.casefold())), None)
+        if start is None and other is not None:
+            raise UserError(
+                f"{table.path} has the column {other}, but times are read from start and end (in "
+                "seconds); rename the columns, or remove them for whole clips."
+            )
         label = self._find_label_column(table)
         for row in table.rows:
             name = row.cells[file]
@@ -235,6 +249,11 @@ class _Reader:
                 raise UserError(
                     f"The label {label!r} of {annotation.recording} is reserved; rename or ignore "
                     "it with --label-map."
+                )
+            if not label.isprintable():
+                raise UserError(
+                    f"The label {label!r} of {annotation.recording} has characters that are not "
+                    "text; rename it, or map it with --label-map."
                 )
             if label:
                 annotations.append(replace(annotation, label=label))

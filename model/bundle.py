@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import tempfile
@@ -214,8 +213,8 @@ def _renumber(config: Any, seen: dict[int, int]) -> None:
 
 def _parse(path: str, text: bytes) -> Bundle:
     try:
-        document = json.loads(text)
-    except ValueError as error:
+        document = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}/{DOCUMENT} is not readable JSON: {error}.") from error
     if not isinstance(document, dict):
         raise UserError(f"{path}/{DOCUMENT} is not a bundle's description.")
@@ -255,6 +254,10 @@ def _parse(path: str, text: bytes) -> Bundle:
     )
 
 
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number in JSON")
+
+
 def _check_scoring(path: str, document: dict[str, Any]) -> None:
     labels, thresholds = document["labels"], document["thresholds"]
     tasks = get_args(Task)
@@ -266,7 +269,7 @@ def _check_scoring(path: str, document: dict[str, Any]) -> None:
     _check(set(thresholds) == set(labels), path, "does not have one threshold for each label")
     for label, value in thresholds.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        within = number and math.isfinite(value) and 0 <= value <= 1
+        within = number and 0 <= value <= 1
         _check(within, path, f"has the threshold {value!r} for {label}; it must be from 0 to 1")
 
 
@@ -299,7 +302,9 @@ def _place(path_or_url: str) -> str:
 
 def _read(path: str, name: str) -> bytes:
     try:
-        with fsspec.open(f"{path}/{name}", "rb") as file:
+        # In a chain such as zip://bundle::file.zip the name belongs to the first link.
+        first, chain, rest = path.partition("::")
+        with fsspec.open(f"{first.rstrip('/')}/{name}{chain}{rest}", "rb") as file:
             return cast(bytes, file.read())
     except FileNotFoundError as error:
         what = "is no bundle" if name == DOCUMENT else "is incomplete"
@@ -324,7 +329,9 @@ def _why(error: Exception) -> str:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # Names of files need not be text: their stray bytes become JSON's escapes.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _digest(value: Any) -> str:

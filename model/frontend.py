@@ -74,7 +74,8 @@ class FrontEnd:
     @property
     def n_frames(self) -> int:
         """Frames of a window's spectrogram (centred frames, as librosa counts them)."""
-        return 1 + self.window_samples // self.hop_length
+        centred = self.window_samples + 2 * (self.n_fft // 2)
+        return 1 + max(0, centred - self.n_fft) // self.hop_length
 
     @property
     def input_shape(self) -> tuple[int, int]:

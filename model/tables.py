@@ -57,13 +57,17 @@ def read_table(path: Path) -> Table:
     # Raven writes tabs and never quotes: a quotation mark there is part of the text.
     raw = delimiter == "\t"
     quoting: Literal[0, 3] = csv.QUOTE_NONE if raw else csv.QUOTE_MINIMAL
-    reader = csv.reader(text, delimiter=delimiter, quoting=quoting)
+    reader = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = [name.strip() for name in next(reader)]
         columns = tuple(name for name in header if name)
-        twice = sorted({name for name in columns if columns.count(name) > 1})
-        if twice:
-            raise UserError(f"{path} has the column {twice[0]} twice; rename or remove one.")
+        spelt: dict[str, str] = {}
+        for name in columns:
+            other = spelt.get(name.casefold())
+            if other is not None:
+                both = f"the columns {other} and {name}" if other != name else f"two columns {name}"
+                raise UserError(f"{path} has {both}; rename or remove one.")
+            spelt[name.casefold()] = name
         rows = []
         for cells in reader:
             cells = [cell.strip() for cell in cells]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from model.errors import UserError
 
+SHORTEST_S = 0.001
 Tail = Literal["pad", "drop", "shift"]
 
 
@@ -17,7 +18,7 @@ class WindowRule:
     """How recordings are cut: window and hop in seconds, and what happens to the partial tail.
 
     `tail` is "pad" (scored, padded with zeros), "shift" (moved back to end with the recording)
-    or "drop" (left out). Raises UserError for a window or hop that is not above 0, or a hop
+    or "drop" (left out). Raises UserError for a window or hop below `SHORTEST_S`, or a hop
     longer than the window, which would leave sound unheard.
     """
 
@@ -26,12 +27,12 @@ class WindowRule:
     tail: Tail = "pad"
 
     def __post_init__(self) -> None:
-        if not (0 < self.window_s < math.inf):
-            raise UserError(f"The window is {self.window_s:g} s; it must be above 0.")
-        if not (0 < self.hop_s <= self.window_s):
+        if not (SHORTEST_S <= self.window_s < math.inf):
+            raise UserError(f"The window is {self.window_s:g} s; it must be {SHORTEST_S} or more.")
+        if not (SHORTEST_S <= self.hop_s <= self.window_s):
             raise UserError(
-                f"The hop is {self.hop_s:g} s; it must be above 0 and at most the window "
-                f"({self.window_s:g} s)."
+                f"The hop is {self.hop_s:g} s; it must be {SHORTEST_S} or more and at most the "
+                f"window ({self.window_s:g} s)."
             )
         if self.tail not in get_args(Tail):
             raise UserError(f"The tail is {self.tail!r}; it must be pad, drop or shift.")

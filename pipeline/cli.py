@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
@@ -31,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Libraries log errors with tracebacks, and then raise what is told in one sentence.
     level = logging.ERROR if debug else logging.CRITICAL
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be text, nor the terminal able to show it.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="dawnchorus",
@@ -55,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(args.debug, str(error))
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on from here", file=sys.stderr)
+        onward = "; the same command goes on from here" if args.command == "detect" else ""
+        print(f"error: interrupted{onward}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         return 1

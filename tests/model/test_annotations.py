@@ -5,6 +5,7 @@ import pytest
 
 from model.annotations import Annotation, AnnotationSet, read_annotations, read_label_map
 from model.errors import UserError
+from model.recordings import Recordings
 from tests.data import data_folder
 
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tAnnotation\n"
@@ -159,6 +160,75 @@ class TestRaven:
         with pytest.raises(UserError, match=message):
             read_annotations(audio, audio)
 
+    def test_an_empty_table_needs_no_label_column(self, audio: Path) -> None:
+        table(audio / "a.Table.1.selections.txt", RAVEN + "1\tS\t1\t0\t1\twren\n")
+        table(audio / "b.Table.1.selections.txt", RAVEN.replace("\tAnnotation", ""))
+        assert read_annotations(audio, audio).recordings == ("a.wav", "b.flac")
+
+    def test_a_broken_table_is_not_passed_over_for_its_name(self, audio: Path) -> None:
+        table(audio / "a.Table.1.selections.txt", RAVEN + "1\tS\t1\t0\t1\twren\n")
+        table(audio / "b.Table.1.txt", RAVEN + "1\tS\t1\t0\t1\twren\tmore\n")
+        with pytest.raises(UserError, match=r"b.Table.1.txt, line 2: more cells"):
+            read_annotations(audio, audio)
+
+    def test_a_folder_with_braces(self, tmp_path: Path) -> None:
+        audio = make_audio(tmp_path / "br{1}{n}", "a.wav")
+        table(audio / "a.Table.1.selections.txt", RAVEN + "1\tS\t1\t0\t1\twren\n")
+        table(audio / "gone.Table.1.selections.txt", RAVEN + "1\tS\t1\t0\t1\twren\n")
+        assert "br{1}{n}" in read_annotations(audio, audio).warnings[0]
+
+
+class TestWhichRecording:
+    """AudioMoths give the same names at every site: a label never wanders to another folder."""
+
+    @pytest.fixture
+    def sites(self, tmp_path: Path) -> Path:
+        return make_audio(tmp_path / "audio", "a/x.wav", "a/y.wav", "b/x.wav", "b/z.wav", "c/u.wav")
+
+    def of_csv(self, folder: Path, *files: str) -> AnnotationSet:
+        lines = "".join(f"{file},0,1,wren\n" for file in files)
+        path = table(folder.parent / "t.csv", "file,start,end,label\n" + lines)
+        return read_annotations(folder, path)
+
+    def test_a_missing_file_is_not_that_of_another_folder(self, sites: Path) -> None:
+        found = self.of_csv(sites, "a/z.wav", "b/z.wav")
+        assert found.recordings == ("b/z.wav",)
+        assert "1 rows name a recording that is not below" in found.warnings[0]
+
+    def test_the_last_folders_decide(self, sites: Path) -> None:
+        assert self.of_csv(sites, "recs/a/x.wav").recordings == ("a/x.wav",)
+        assert self.of_csv(sites, "C:\\recs\\b\\x.wav").recordings == ("b/x.wav",)
+        assert self.of_csv(sites, "/home/me/u.wav").recordings == ("c/u.wav",)
+        assert self.of_csv(sites / "a", "a/x.wav").recordings == ("x.wav",)
+        with pytest.raises(UserError, match=r"may be a/x.wav or b/x.wav"):
+            self.of_csv(sites, "x.wav")
+
+    def test_a_table_means_the_recording_beside_it(self, sites: Path) -> None:
+        make_audio(sites, "x.wav")
+        header = RAVEN.replace("\tAnnotation", "\tBegin File\tAnnotation")
+        table(sites / "b/x.Table.1.selections.txt", header + "1\tS\t1\t0\t1\tx.wav\twren\n")
+        table(sites / "a/z.Table.1.selections.txt", RAVEN + "1\tS\t1\t0\t1\twren\n")
+        found = read_annotations(sites, sites)
+        assert found.recordings == ("b/x.wav",) and len(found.warnings) == 1
+
+    def test_tables_apart_may_mean_any_folder(self, sites: Path) -> None:
+        table(sites / "tables/z.Table.1.selections.txt", RAVEN + "1\tS\t1\t0\t1\twren\n")
+        assert read_annotations(sites, sites).recordings == ("b/z.wav",)
+
+    def test_the_table_says_which_of_two_formats(self, tmp_path: Path) -> None:
+        audio = make_audio(tmp_path / "audio", "x.wav", "x.flac")
+        header = RAVEN.replace("\tAnnotation", "\tBegin File\tAnnotation")
+        table(audio / "x.Table.1.selections.txt", header + "1\tS\t1\t0\t1\tx.flac\twren\n")
+        assert read_annotations(audio, audio).recordings == ("x.flac",)
+
+    def test_links_show_no_recording_twice(self, sites: Path) -> None:
+        (sites / "a/loop").symlink_to(sites)
+        (sites / "all").symlink_to(sites / "b")
+        elsewhere = make_audio(sites.parent / "elsewhere", "v.wav")
+        (sites / "d").symlink_to(elsewhere)
+        expected = ("a/x.wav", "a/y.wav", "b/x.wav", "b/z.wav", "c/u.wav", "d/v.wav")
+        assert Recordings(sites).paths == expected
+
 
 class TestLabelColumn:
     HEADER = "Selection\tBegin Time (s)\tEnd Time (s)\tSpecies\tLabel\tCall\n"
@@ -174,7 +244,7 @@ class TestLabelColumn:
         assert read_annotations(audio, audio, column).labels == (label,)
 
     def test_a_missing_one_is_refused_with_those_there_are(self, audio: Path) -> None:
-        table(audio / "a.selections.txt", self.HEADER)
+        table(audio / "a.selections.txt", self.HEADER + "1\t0\t1\twren\tw1\tsong\n")
         with pytest.raises(UserError, match=r"no column Sort; its columns are: Selection, .*Call"):
             read_annotations(audio, audio, "Sort")
         csv = table(audio / "x.csv", "file,kind\na.wav,wren\n")
@@ -272,7 +342,12 @@ class TestCsv:
             ("file,start,label\na.wav,1,w\n", "no column end"),
             ("file,end,label\na.wav,1,w\n", "no column start"),
             ("file,start,end,label\na.wav,1,,w\n", "line 2: start and end must both"),
-            ("file,label,label\na.wav,w,w\n", "column label twice"),
+            ("file,label,label\na.wav,w,w\n", "two columns label"),
+            ("file,label,Label\na.wav,w,w\n", "the columns label and Label"),
+            ("file,start_time,end_time,label\na.wav,1,2,w\n", "column start_time, but times"),
+            ("file,Onset (s),label\na.wav,1,w\n", r"column Onset \(s\), but times"),
+            ('file,label\na.wav,"w\nb.flac,x\n', "line 3: "),
+            ("file,label\na.wav,\x07\n", "characters that are not text"),
             ("file,label\n", "Nothing in"),
         ],
     )
