@@ -26,5 +26,7 @@ REASONS = {
     "vanished": Reason(True, "the file was there when listed, and is not now"),
     "changed": Reason(True, "the file changed between the plan and the reading"),
     "memory": Reason(True, "there was not enough memory to decode it"),
+    "crash": Reason(True, "the decoder crashed on it, twice"),
+    "timeout": Reason(True, "the decoder gave nothing for as long as --decode-timeout"),
 }
 """Every reason code that the errors table may hold."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from model.errors import UserError
+from pipeline.worker import DEBUG
 
 COMMANDS = {
     "demo": ("pipeline.demo_command", "a small archive from synthesis to results, in minutes"),
@@ -19,8 +20,6 @@ COMMANDS = {
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
 }
 INTERRUPTED = 130
-DEBUG = "DAWNCHORUS_DEBUG"
-"""Set in the environment with `--debug`, for worker processes."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

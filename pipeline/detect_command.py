@@ -68,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FRACTION",
         help="exit with 3 if more than this was skipped (default 1)",
     )
+    add(
+        "--decode-timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="leave a recording out whose decoder gives nothing for so long (default 300)",
+    )
     add("--redo-damaged", action="store_true", help="try damaged recordings again")
     add("--prune", action="store_true", help="drop the rows of recordings that are gone")
 
@@ -93,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
             min_score=args.min_score,
             slot_hours=args.slot,
             max_skipped=args.max_skipped,
+            decode_timeout_s=args.decode_timeout,
             redo_damaged=args.redo_damaged,
             prune=args.prune,
             beam=tuple(args.beam),

@@ -29,7 +29,12 @@ from pipeline.plan import (
 )
 from pipeline.recording import Place, PlaceRules, Recording
 from pipeline.run_record import RunRecord, last_value, read_runs, remove_plans
-from pipeline.runner import check_beam_options, is_local_runner, run_pipeline
+from pipeline.runner import (
+    check_beam_options,
+    is_local_runner,
+    run_pipeline,
+    worker_processes,
+)
 from pipeline.shard import merge
 from pipeline.shard_key import choose_slot_hours
 from pipeline.site import check_sites
@@ -61,6 +66,7 @@ class DetectOptions:
     min_score: float = 0.1
     slot_hours: int | None = None
     max_skipped: float = 1.0
+    decode_timeout_s: float = 300.0
     redo_damaged: bool = False
     prune: bool = False
     beam: tuple[str, ...] = ()
@@ -69,6 +75,8 @@ class DetectOptions:
         for name, value in (("--min-score", self.min_score), ("--max-skipped", self.max_skipped)):
             if not 0 <= value <= 1:
                 raise UserError(f"{name} is {value:g}; it must be from 0 to 1.")
+        if not self.decode_timeout_s > 0:
+            raise UserError(f"--decode-timeout is {self.decode_timeout_s:g}; it must be above 0 s.")
 
 
 def detect(options: DetectOptions) -> int:
@@ -169,7 +177,8 @@ def _plan(
 
     def probe_all(count: int) -> None:
         _say(f"reading the headers of {count:,} recordings")
-        run_pipeline(Inventory(plan.url), options.beam, count / PROBES_PER_S)
+        parallel = worker_processes(options.beam, count / PROBES_PER_S)
+        run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), options.beam)
 
     inventory = take_inventory(out, plan, listing, probe_all)
     root_name = listing.root.rstrip("/").rpartition("/")[2] or "root"
@@ -227,6 +236,7 @@ def _plan(
         options.min_score,
         facts,
         record.name,
+        options.decode_timeout_s,
     )
 
 
@@ -268,10 +278,11 @@ def _score(
 
     seconds = sum(ref.seconds for ref in refs)
     mels, frames = bundle.front_end.input_shape
-    work_s = seconds / job.rule.hop_s * mels * frames / CELLS_PER_S if len(refs) > 1 else 0.0
+    work_s = seconds / job.rule.hop_s * mels * frames / CELLS_PER_S
     _say(f"{len(refs):,} shards to do, with {duration(seconds)} of audio")
     with progress.shown(out, refs):
-        run_pipeline(Detection(plan.url, job), options.beam, work_s)
+        parallel = min(len(refs), worker_processes(options.beam, work_s))
+        run_pipeline(Detection(plan.url, job, parallel), options.beam)
 
 
 def _end(

@@ -23,6 +23,7 @@ class Job:
     """One run of detection, as its workers see it.
 
     `facts` go into every part's metadata; `owner` is the run's name, for its temporaries.
+    A decoder that gives nothing for `timeout_s` is ended, and its recording left out.
     """
 
     output: str
@@ -32,6 +33,7 @@ class Job:
     min_score: float
     facts: dict[str, str]
     owner: str
+    timeout_s: float = 300.0
 
     def channels(self, available: int) -> list[int | None]:
         """The channels of a recording that are scored; None is the mean of all."""

@@ -3,27 +3,19 @@
 import argparse
 import logging
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from model.errors import UserError
+from pipeline.pool import stop
 
 LOCAL = {None, "DirectRunner", "direct", "FnApiRunner"}
 LONG_S = 15
 """Work, in seconds of one core, from which worker processes earn their slow start."""
-ONE_THREAD = (
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-)
 
 
 def check_beam_options(flags: Sequence[str]) -> None:
@@ -72,38 +64,40 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def run_pipeline(transform: beam.PTransform, flags: Sequence[str], work_s: float) -> Any:
-    """Runs one transform to its end.
+def worker_processes(flags: Sequence[str], work_s: float) -> int:
+    """Worker processes that each of the runner's workers keeps for `work_s` seconds' work.
 
-    On this machine, all cores are used when `work_s` (seconds of one core) is long, and this
-    process alone when it is short, whichever runner Beam would pick.
+    On this machine as many as Beam's --direct_num_workers says (0: one for each core); without it
+    one for each core where the work is long, one where it is short. A cluster's runner itself has
+    as many workers as it wants side by side, each of which keeps one.
     """
-    for name in ONE_THREAD:
-        os.environ.setdefault(name, "1")
+    if not is_local_runner(flags):
+        return 1
+    wanted = PipelineOptions(list(flags)).view_as(DirectOptions).direct_num_workers
+    if wanted == 1 and not any(flag.startswith("--direct_num_workers") for flag in flags):
+        wanted = 0 if work_s >= LONG_S else 1
+    return wanted or cores()
+
+
+def run_pipeline(transform: beam.PTransform, flags: Sequence[str]) -> None:
+    """Runs one transform to its end; ends all worker processes if it is interrupted."""
     options = PipelineOptions(list(flags))
     runner: Any = options.view_as(StandardOptions).runner
     if runner in LOCAL:
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+        # One thread of Beam's is enough: the work is done in worker processes of ours.
         direct = options.view_as(DirectOptions)
-        mode, workers = direct.direct_running_mode, direct.direct_num_workers
-        if mode == "in_memory" and workers == 1 and work_s >= LONG_S:
-            mode, workers = "multi_processing", cores()
-        if mode == "multi_processing":
-            # Beam's own mode would start its workers with their chatter on the screen.
-            direct.direct_running_mode = "in_memory"
-            direct.direct_num_workers = workers or cores()
-            command = f"{shlex.quote(sys.executable)} -m pipeline.worker"
-            environment = SubprocessSDKEnvironment.from_command_string(command)
-            runner = FnApiRunner(default_environment=environment)
-        else:
-            runner = FnApiRunner()
+        direct.direct_running_mode, direct.direct_num_workers = "in_memory", 1
+        runner = FnApiRunner()
     else:
         logging.getLogger().setLevel(logging.INFO)
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | transform
-    result = pipeline.run()
-    state = result.wait_until_finish()
+    try:
+        state = pipeline.run().wait_until_finish()
+    except BaseException:
+        stop()
+        raise
     if state not in (None, "DONE"):
         raise RuntimeError(f"the runner ended the job as {state}")
-    return result

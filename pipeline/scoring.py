@@ -14,6 +14,7 @@ from model.audio import AudioError, Decoded, Sound, decode_span
 from model.bundle import Bundle
 from model.windows import WindowPlan
 from pipeline.coverage import Account, unreadable_rows
+from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
 from pipeline.schema import PREDICTIONS, plain
 from pipeline.spans import Span, window_plan
@@ -42,7 +43,9 @@ class _Pass:
     account: Account
 
 
-def score_spans(spans: Sequence[Span], job: Job, bundle: Bundle, score: Score) -> Iterator[Rows]:
+def score_spans(
+    spans: Sequence[Span], job: Job, bundle: Bundle, score: Score, guard: Guard = UNGUARDED
+) -> Iterator[Rows]:
     """The rows of several spans, sorted as they are given; windows of several share a batch.
 
     Memory holds one batch of waveforms and the books of the recordings in it. Raises OSError
@@ -52,6 +55,7 @@ def score_spans(spans: Sequence[Span], job: Job, bundle: Bundle, score: Score) -
     sounding = 0
     for span in spans:
         if span.recording.reason is not None:
+            guard.at(None)
             yield from _flush(waiting, job, bundle, score)
             sounding = 0
             channel = None if job.channel in ("mean", "each") else int(job.channel)
@@ -62,21 +66,28 @@ def score_spans(spans: Sequence[Span], job: Job, bundle: Bundle, score: Score) -
         for channel in job.channels(span.recording.channels or 1):
             account = Account(span.recording, span.place, plan, channel, span.first, span.stop)
             step = _Pass(span, plan, account)
-            for decoded, stage in _windows(span, plan, channel, bundle):
+            for decoded, stage in _windows(span, plan, channel, bundle, guard):
                 waiting.append((step, decoded, stage, decoded.k == span.stop - 1))
                 sounding += decoded.waveform is not None
                 if sounding == BATCH or not sounding:
+                    guard.at(None)
                     yield from _flush(waiting, job, bundle, score)
                     sounding = 0
+    guard.at(None)
     yield from _flush(waiting, job, bundle, score)
 
 
 def _windows(
-    span: Span, plan: WindowPlan, channel: int | None, bundle: Bundle
+    span: Span, plan: WindowPlan, channel: int | None, bundle: Bundle, guard: Guard
 ) -> Iterator[tuple[Decoded, str]]:
     """Every window of a span, decoded or with the reason and the stage at which it was lost."""
     k, stage, front_end = span.first, "open", bundle.front_end
+    name = span.recording.recording
     try:
+        blame = guard.blamed.get(name)
+        if blame is not None:
+            raise AudioError(blame.reason, blame.message)
+        guard.at(name)
         if _size(span.recording.url) not in (None, span.recording.size_bytes):
             raise AudioError("changed", "the size is not the one that was planned")
         with Sound(span.recording.url) as sound:
@@ -85,6 +96,10 @@ def _windows(
             for decoded in decode_span(sound, plan, span.first, span.stop, rate, samples, channel):
                 yield decoded, "plan" if decoded.reason == "tail" else stage
                 k = decoded.k + 1
+                guard.at(name)
+    except MemoryError:
+        for lost in range(k, span.stop):
+            yield Decoded(lost, None, "memory", "not enough memory"), stage
     except AudioError as error:
         for lost in range(k, span.stop):
             yield Decoded(lost, None, error.reason, error.message), stage

@@ -16,6 +16,7 @@ from pipeline.commit import (
     read_commit,
     staging,
 )
+from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
 from pipeline.parts import rows_by_recording
 from pipeline.schema import TABLES
@@ -33,7 +34,9 @@ NO_DAMAGE = frozenset({"silent", "tail", "no_channel"})
 
 
 class ShardError(Exception):
-    """A shard could not be done; the message says which and why."""
+    """A shard could not be done; the message says which and why, `errno` what storage said."""
+
+    errno: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,22 @@ def merge(shard: Shard, standing: Commit | None) -> Merge:
     return plan
 
 
-def run_shard(shard: Shard, job: Job, bundle: Bundle, score: Score) -> bool:
+def run_shard(
+    shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard = UNGUARDED
+) -> bool:
     """Takes a shard to its commit; False if it stood committed already.
 
     Raises ShardError, with the shard's name, where it cannot be done; nothing is committed then.
     """
     try:
-        return _run(shard, job, bundle, score)
+        return _run(shard, job, bundle, score, guard)
     except Exception as error:
-        raise ShardError(f"shard {shard.key}: {type(error).__name__}: {error}") from error
+        failure = ShardError(f"shard {shard.key}: {type(error).__name__}: {error}")
+        failure.errno = getattr(error, "errno", None)
+        raise failure from error
 
 
-def _run(shard: Shard, job: Job, bundle: Bundle, score: Score) -> bool:
+def _run(shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard) -> bool:
     out = Folder(job.output)
     for _ in range(ATTEMPTS):
         finish(out, shard.key)
@@ -106,7 +113,7 @@ def _run(shard: Shard, job: Job, bundle: Bundle, score: Score) -> bool:
         if standing is not None and plan.is_nothing:
             return False
         with staging(out, shard.key, job.facts, job.owner) as stage:
-            members = _write(stage, plan, shard.key, job, bundle, score)
+            members = _write(stage, plan, shard.key, job, bundle, score, guard)
             stage.close(members)
             if commit(out, shard.key, stage, replaces, job.owner):
                 if not members:
@@ -122,7 +129,13 @@ def remove_parts(out: Folder, key: ShardKey) -> None:
 
 
 def _write(
-    stage: Staging, plan: Merge, key: ShardKey, job: Job, bundle: Bundle, score: Score
+    stage: Staging,
+    plan: Merge,
+    key: ShardKey,
+    job: Job,
+    bundle: Bundle,
+    score: Score,
+    guard: Guard,
 ) -> list[Member]:
     """Writes all rows, sorted by recording; gives the members, sorted."""
     old = {table: _Cursor(Folder(job.output), key, table, plan.carry) for table in TABLES}
@@ -130,7 +143,7 @@ def _write(
     curable: set[str] = set()
     damaged: set[str] = set()
     for spans, kept in _stretches(plan.score, carried):
-        for rows in score_spans(spans, job, bundle, score):
+        for rows in score_spans(spans, job, bundle, score, guard):
             _put(stage, rows)
             for error in rows.errors:
                 if error["curable"]:

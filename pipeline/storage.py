@@ -19,6 +19,9 @@ import fsspec
 
 from model.errors import UserError
 
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of storage that no new try mends."""
+
 
 def is_local(url: str) -> bool:
     """Whether a path or URL is on this machine's disks."""

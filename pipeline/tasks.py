@@ -1,0 +1,66 @@
+"""Tasks: what worker processes are asked to do. They need no Beam."""
+
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.bundle import Bundle, load_bundle
+from model.scorer import Scorer
+from pipeline.guard import ANY, Guard
+from pipeline.job import Job
+from pipeline.plan import ShardRef
+from pipeline.probe import probe
+from pipeline.recording import INVENTORY, Recording, unreadable
+from pipeline.shard import run_shard
+from pipeline.storage import Folder
+from pipeline.worker import unlimited_memory
+
+PROBE_BATCH = 500
+PROBE_THREADS = 16
+
+_scorers: dict[str, tuple[Bundle, Scorer]] = {}
+
+
+def scorer_of(bundle_url: str) -> tuple[Bundle, Scorer]:
+    """A bundle and its scorer, loaded once in a process."""
+    if bundle_url not in _scorers:
+        with unlimited_memory():
+            bundle = load_bundle(bundle_url)
+            _scorers[bundle_url] = bundle, Scorer(bundle)
+    return _scorers[bundle_url]
+
+
+def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> bool:
+    """Takes a shard to its commit; False if it stood. Raises ShardError."""
+    bundle, scorer = scorer_of(job.bundle)
+    return run_shard(ref.load(), job, bundle, scorer, guard)
+
+
+def probe_batch(place: str, first: int, guard: Guard) -> int:
+    """Makes a part of the inventory from the rows of the listing from `first` on; their number.
+
+    The rows are probed by several threads, or where a worker died of one, one at a time.
+    """
+    folder = Folder(place)
+    rows = pq.read_table(io.BytesIO(folder.read("listing.parquet"))).slice(first, PROBE_BATCH)
+
+    def probe_row(row: dict[str, Any]) -> Recording:
+        name, url = row["recording"], os.fsdecode(row["url"])
+        guard.at(ANY if guard.attempt == 1 else name)
+        blame = guard.blamed.get(name)
+        if blame is not None:
+            return unreadable(Recording(name, url, row["stamp"]), blame.reason, blame.message)
+        return probe(name, url, row["stamp"], is_folder=row["is_folder"])
+
+    with ThreadPoolExecutor(PROBE_THREADS if guard.attempt == 1 else 1) as threads:
+        found = list(threads.map(probe_row, rows.to_pylist()))
+    guard.at(None)
+    table = pa.Table.from_pylist([recording.to_row() for recording in found], schema=INVENTORY)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    folder.write(f"inventory/part-{first:012d}.parquet", sink.getvalue())
+    return len(found)
