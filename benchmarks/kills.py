@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+Kills = Counter[str]
+TABLES = ("predictions", "coverage", "errors")
 QUIET_S = 600
 """A run that does nothing for so long hangs."""
 
@@ -45,23 +47,23 @@ def workers_of(process: int) -> list[int]:
 
 
 class Reader(threading.Thread):
-    """Reads all parts of a dataset again and again: each must be whole at every moment."""
+    """Reads parts of a dataset again and again: each must be whole at every moment."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, chance: random.Random) -> None:
         super().__init__(daemon=True)
-        self.out, self.read = out, 0
+        self.out, self.read, self._chance = out, 0, chance
         self.broken: list[str] = []
         self._over = threading.Event()
 
     def run(self) -> None:
-        while not self._over.wait(0.05):
-            for table in ("predictions", "coverage", "errors"):
-                for part in list((self.out / table).rglob("[!_]*.parquet")):
-                    try:
-                        pq.read_table(part)
-                        self.read += 1
-                    except Exception as error:
-                        self.broken.append(f"{part}: {error}")
+        while not self._over.wait(0.5):
+            parts = [part for table in TABLES for part in (self.out / table).rglob("part-*")]
+            for part in self._chance.sample(parts, min(len(parts), 20)):
+                try:
+                    pq.read_table(part)
+                    self.read += 1
+                except Exception as error:
+                    self.broken.append(f"{part}: {error}")
 
     def stop(self) -> None:
         """Ends the reading."""
@@ -69,19 +71,30 @@ class Reader(threading.Thread):
         self.join()
 
 
-def disturb(running: list["subprocess.Popen[bytes]"], chance: random.Random, most: int) -> Counter:
-    """Kills workers and launchers at random moments until all launchers have ended."""
-    kills: Counter[str] = Counter()
+def wait_for_moment(running: list["subprocess.Popen[bytes]"], chance: random.Random) -> None:
+    """Waits until a random moment of the start, or of the time in which workers work."""
+    moment, started = chance.uniform(0, 6), chance.random() < 0.3
+    while moment > 0 and any(process.poll() is None for process in running):
+        if started or any(workers_of(process.pid) for process in running):
+            started = True
+            moment -= 0.1
+        time.sleep(0.1)
+
+
+def disturb(running: list["subprocess.Popen[bytes]"], chance: random.Random, most: int) -> Kills:
+    """Kills at most `most` workers and launchers until all launchers have ended."""
+    kills: Kills = Counter()
     while any(process.poll() is None for process in running):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            wait = chance.uniform(0, 10) if sum(kills.values()) < most else QUIET_S
-            next(p for p in running if p.poll() is None).wait(timeout=wait)
-            continue
-        if sum(kills.values()) >= most:
-            raise RuntimeError("the job hangs")
-        process = chance.choice([p for p in running if p.poll() is None] or running)
-        workers = workers_of(process.pid)
-        victim, what = process.pid, "launcher"
+        if kills.total() >= most:
+            for process in running:
+                process.wait(timeout=QUIET_S)
+            break
+        wait_for_moment(running, chance)
+        living = [process.pid for process in running if process.poll() is None]
+        if not living:
+            break
+        victim, what = chance.choice(living), "launcher"
+        workers = workers_of(victim)
         if workers and chance.random() < 0.6:
             victim, what = chance.choice(workers), "worker"
         with contextlib.suppress(ProcessLookupError):
@@ -91,8 +104,8 @@ def disturb(running: list["subprocess.Popen[bytes]"], chance: random.Random, mos
 
 
 def trial(
-    audio: tuple[Path, Path], bundle: Path, work: Path, chance: random.Random, most: int
-) -> tuple[Counter, int]:
+    audio: Path, bundle: Path, work: Path, chance: random.Random, most: int
+) -> tuple[Kills, int]:
     """Runs, kills and runs again until a run has finished; (kills and runs, parts read).
 
     Half of the trials begin with a dataset of the first archive, so that commits are replaced by
@@ -103,18 +116,20 @@ def trial(
     shutil.rmtree(out, ignore_errors=True)
     if chance.random() < 0.5:
         shutil.copytree(half, out)
-    reader = Reader(out)
+    reader = Reader(out, random.Random(0))
     reader.start()
-    count: Counter[str] = Counter()
+    count: Kills = Counter()
     try:
         while True:
-            running = [job(audio[1], bundle, out) for _ in range(1 + (chance.random() < 0.2))]
+            more = ("--root", str(audio))
+            running = [job(audio, bundle, out, *more) for _ in range(1 + (chance.random() < 0.2))]
             count["runs"] += len(running)
             count += disturb(running, chance, most - count["launcher"] - count["worker"])
             if all(process.returncode == 0 for process in running):
                 break
             if all(process.returncode != -signal.SIGKILL for process in running):
                 count["runs that gave up a shard"] += 1
+            assert count["runs"] < 20 + 2 * most, "the job comes to no end"
     finally:
         reader.stop()
     assert not reader.broken, reader.broken[0]
@@ -124,7 +139,7 @@ def trial(
         time.sleep(0.1)
     if any((out / "_tmp").rglob("*")):
         count["runs to clear up"] += 1
-        assert job(audio[1], bundle, out).wait(timeout=QUIET_S) == 0
+        assert job(audio, bundle, out, *more).wait(timeout=QUIET_S) == 0
     assert not any((out / "_tmp").rglob("*")), "temporaries are left"
     found, expected = content(out), content(work / "reference")
     assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
@@ -133,7 +148,7 @@ def trial(
     return count, reader.read
 
 
-def campaign(recordings: list[Path], bundle: Path, work: Path, kills: int, seed: int) -> Counter:
+def campaign(recordings: list[Path], bundle: Path, work: Path, kills: int, seed: int) -> Kills:
     """`kills` kills over as many trials as they need, on the recordings at four sites."""
     audio, half = work / "audio", work / "half"
     for site in ("A", "B", "C", "D"):
@@ -147,12 +162,14 @@ def campaign(recordings: list[Path], bundle: Path, work: Path, kills: int, seed:
     for folder, out in ((audio, "reference"), (half, "reference-half")):
         assert job(folder, bundle, work / out).wait(timeout=QUIET_S) == 0
     chance = random.Random(seed)
-    total: Counter[str] = Counter()
+    total: Kills = Counter()
     while total["worker"] + total["launcher"] < kills:
         most = min(8, kills - total["worker"] - total["launcher"])
-        count, read = trial((half, audio), bundle, work, chance, most)
+        count, read = trial(audio, bundle, work, chance, most)
         total += count
         total["trials"] += 1
         total["parts read meanwhile"] += read
-        print(f"\r{total['worker'] + total['launcher']} kills", end="", file=sys.stderr)
+        done = total["worker"] + total["launcher"]
+        print(f"\r{done} of {kills} kills", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
     return total

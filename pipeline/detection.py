@@ -1,6 +1,7 @@
 """One run of detection, from the command's options to the exit status."""
 
 import contextlib
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ from pipeline.shard import merge
 from pipeline.shard_key import choose_slot_hours
 from pipeline.site import check_sites
 from pipeline.spans import hours_of
-from pipeline.storage import Folder, absolute
+from pipeline.storage import NO_SPACE, Folder, absolute
 from pipeline.summary import check_not_empty, duration, screen, summarise
 
 FAILED, SKIPPED = 1, 3
@@ -48,6 +49,8 @@ CELLS_PER_S = 2e6
 network, to the order of magnitude: it decides between one process and several."""
 PROBES_PER_S = 500
 ROWS = 10_000
+LITTLE_SPACE = 1 << 20
+"""Bytes free on a disk below which a commit may have failed for want of space."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,11 @@ def detect(options: DetectOptions) -> int:
     except BaseException as error:
         with contextlib.suppress(OSError):
             record.finish(out, status=FAILED, error=f"{type(error).__name__}: {error}")
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise UserError(
+                f"There is no space left for the output {out.url}: free some and run the same "
+                "command again; what is committed stays."
+            ) from error
         raise
 
 
@@ -145,9 +153,10 @@ def _begin(out: Folder, options: DetectOptions, listing: Listing, bundle: Bundle
         local=is_local_runner(options.beam),
     )
     with _writable(out):
-        others = [run for run in read_runs(out) if run.is_alive]
         copy_bundle(bundle, out.at(record.values["bundle"]))
         record.write(out)
+        # Only now: of two that begin at once at least one sees the other.
+        others = [run for run in read_runs(out) if run.name != record.name and run.is_alive]
     for run in others:
         _say(
             f"warning: run {run.name} on {run.values.get('host')} may still be writing to "
@@ -295,11 +304,9 @@ def _end(
     done_s = sum(ref.seconds for ref in refs if ref not in undone)
     print(screen(dataset, summary, done_s=done_s, took_s=took, shards=len(refs) - len(undone)))
     if undone:
-        failures = [plan.read_json(name) for name in plan.files("failed")]
-        why = f" The first failure: {failures[0]['message']}." if failures else ""
         _say(
-            f"error: {len(undone):,} of {len(refs):,} shards are not committed; run the same "
-            f"command again.{why}"
+            f"error: {len(undone):,} of {len(refs):,} shards are not committed{_why(out, plan)}; "
+            "run the same command again, and it does those alone"
         )
         return FAILED
     check_not_empty(summary)
@@ -310,6 +317,16 @@ def _end(
         )
         return SKIPPED
     return 0
+
+
+def _why(out: Folder, plan: Folder) -> str:
+    """Why shards were not committed, as far as it is known."""
+    failures = plan.files("failed")
+    if failures:
+        return f" ({plan.read_json(failures[0])['message'].rstrip('.')})"
+    if out.is_local and shutil.disk_usage(out.url).free < LITTLE_SPACE:
+        return ": no space left on the output's disk"  # Nor for a record of the failure.
+    return ""
 
 
 def _stands(ref: ShardRef, standing: Standing) -> bool:

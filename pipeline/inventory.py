@@ -46,7 +46,7 @@ def take_inventory(
     number) makes the parts of its `inventory/`.
     """
     listed = listing_table(listing)
-    index = _read(out, INDEX) if out.exists(INDEX) else INVENTORY.empty_table()
+    index = _read_index(out)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("listed", listed)
@@ -69,6 +69,18 @@ def take_inventory(
     else:
         inventory = tables[0].sort_by("recording")
     return inventory
+
+
+def _read_index(out: Folder) -> pa.Table:
+    """The rows of earlier inventories; none if there is no index, or it is broken."""
+    try:
+        return _read(out, INDEX)
+    except (FileNotFoundError, ValueError):
+        return INVENTORY.empty_table()
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return INVENTORY.empty_table()  # pyarrow's word for a footer that cannot be parsed
 
 
 def _index(old: pa.Table, inventory: pa.Table) -> pa.Table:

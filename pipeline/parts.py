@@ -1,5 +1,6 @@
 """Parts: the Parquet files of a shard, the same bytes for the same rows."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -103,13 +104,15 @@ class PartWriter:
             self._writer.add_key_value_metadata({COMMIT: record})
         content_id = digest.hexdigest()
         self._writer.add_key_value_metadata({CONTENT_ID: content_id})
-        self.abandon()
+        self._writer.close()
+        self._file.close()
         return content_id
 
     def abandon(self) -> None:
         """Closes the files, whatever state they are in."""
-        self._writer.close()
-        self._file.close()
+        for file in (self._writer, self._file):
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def read_metadata(folder: Folder, name: str) -> dict[str, str] | None:

@@ -51,8 +51,11 @@ class RunRecord:
             return False
         if self.values.get("host") != socket.gethostname() or not self.values.get("local", True):
             return datetime.now(UTC) - datetime.fromisoformat(self.values["started"]) < LONGEST
+        process = int(self.values.get("pid", 0))
+        if process == os.getpid():
+            return False  # In a container the numbers of processes begin anew.
         try:
-            os.kill(int(self.values.get("pid", 0)) or os.getpid(), 0)
+            os.kill(process, 0)
         except ProcessLookupError:
             return False
         except PermissionError:
