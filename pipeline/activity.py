@@ -2,16 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from model.errors import UserError
-from model.windows import WindowPlan, WindowRule
+from pipeline.overlaps import SAME, overlaps, us
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -27,12 +24,6 @@ _BUCKETS = {
     "diel": ("hour", "CAST(hour({at}) AS INTEGER)"),
 }
 """Name and SQL of the time column; `at` is a row's time on the clock or in the zone."""
-
-_KEYS = pa.schema([("site", pa.string()), ("recording", pa.string()), ("channel", pa.int8())])
-_CUT = pa.schema([*_KEYS, ("begin_us", pa.int64()), ("from_us", pa.int64())])
-_KEPT = pa.schema([*_KEYS, ("from_s", pa.float64()), ("kept", pa.int64())])
-
-_SAME = "c.site = o.site AND c.recording = o.recording AND c.channel IS NOT DISTINCT FROM o.channel"
 
 
 def activity(
@@ -66,7 +57,7 @@ def activity(
         _check_zone(connection, time_zone)
         dated = "start_utc IS NOT NULL"
     left_out = _undated(connection, time_zone)
-    cut, kept = _overlaps(dataset, dated)
+    cut, kept = overlaps(dataset, dated)
     labels = list(dataset.identity["labels"])
     given = pa.table(
         {
@@ -82,7 +73,7 @@ def activity(
     try:
         table = connection.sql(_query(dataset, by, dated, time_zone)).to_arrow_table()
         lost = "SELECT coalesce(sum(c.windows_scored - o.kept), 0) FROM coverage c"
-        lost += f" JOIN activity_kept o ON {_SAME} AND c.from_s = o.from_s"
+        lost += f" JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s"
         left_out["overlapping"] = int(_one(connection, lost)[0])
     finally:
         for name in tables:
@@ -211,16 +202,16 @@ def _query(dataset: "Dataset", by: By, dated: str, time_zone: str | None) -> str
         ), positive AS (
             SELECT label, {names}, count(*) AS windows FROM (
                 SELECT label, c.site, c.channel, {bucket} AS {column}
-                FROM counted c LEFT JOIN activity_cut o ON {_SAME}
+                FROM counted c LEFT JOIN activity_cut o ON {SAME}
                 WHERE score >= threshold
-                AND (o.from_us IS NULL OR o.begin_us + {_us("start_s")} >= o.from_us)
+                AND (o.from_us IS NULL OR o.begin_us + {us("start_s")} >= o.from_us)
             ) GROUP BY ALL
         ), scored AS (
             SELECT {names}, CAST(sum(windows) AS BIGINT) AS windows FROM (
                 SELECT c.site, c.channel, {bucket} AS {column},
                     coalesce(o.kept, c.windows_scored) AS windows
                 FROM coverage c
-                LEFT JOIN activity_kept o ON {_SAME} AND c.from_s = o.from_s
+                LEFT JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s
                 WHERE {dated}
             ) GROUP BY {names} HAVING sum(windows) > 0
         )
@@ -232,147 +223,7 @@ def _query(dataset: "Dataset", by: By, dated: str, time_zone: str | None) -> str
         ORDER BY number, {", ".join(f"s.{key}" for key in keys)}"""
 
 
-def _us(seconds: str) -> str:
-    """SQL of seconds in whole microseconds, rounded as `_microseconds` rounds."""
-    return f"CAST(floor({seconds} * 1e6 + 0.5) AS BIGINT)"
-
-
-def _microseconds(seconds: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    return np.floor(np.asarray(seconds, np.float64) * 1e6 + 0.5).astype(np.int64)
-
-
 def _one(connection: Any, query: str, *values: object) -> tuple[Any, ...]:
     """The only row of a query."""
     rows: list[tuple[Any, ...]] = connection.sql(query, params=list(values) or None).fetchall()
     return rows[0]
-
-
-def _overlaps(dataset: "Dataset", dated: str) -> tuple[pa.Table, pa.Table]:
-    """What overlapping recordings lose: where each later one begins to count, and row by row.
-
-    The first table has begin_us and from_us of every recording that starts before an earlier one
-    of its site ends: only its windows that start at from_us or later count. The second has the
-    scored windows that such a recording keeps in each row of coverage. Recordings are compared
-    in UTC where all of a site's have it, else on the clock, which may be set while it runs.
-    """
-    found = dataset.connection.sql(
-        f"""
-        WITH dated AS (
-            SELECT *, bool_and(start_utc IS NOT NULL) OVER (PARTITION BY site) AS absolute
-            FROM coverage WHERE {dated} AND windows_scored > 0
-        ), recordings AS (
-            SELECT site, channel, recording,
-                arg_min(epoch_us(CASE WHEN absolute THEN timezone('UTC', start_utc)
-                    ELSE start_clock END), from_s) - {_us("min(from_s)")} AS begin_us,
-                least(max(to_s) + {float(dataset.identity["window_s"])!r}, max(duration_s))
-                    AS most_s
-            FROM dated GROUP BY site, channel, recording
-        ), before AS (
-            SELECT *, max(begin_us + {_us("most_s")}) OVER (
-                PARTITION BY site, channel ORDER BY begin_us, recording
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) > begin_us AS follows
-            FROM recordings
-        ), clusters AS (
-            SELECT *, count(*) FILTER (follows IS NOT TRUE) OVER (
-                PARTITION BY site, channel ORDER BY begin_us, recording) AS number
-            FROM before
-        )
-        SELECT site, channel, recording, begin_us, number FROM clusters
-        QUALIFY bool_or(follows) OVER (PARTITION BY site, channel, number)
-        ORDER BY site, channel, begin_us, recording"""
-    ).fetchall()
-    cut: list[tuple[Any, ...]] = []
-    kept: list[tuple[Any, ...]] = []
-    if found:
-        rows, lost = _details_of(dataset.connection, found)
-        rule = WindowRule(
-            float(dataset.identity["window_s"]),
-            float(dataset.identity["hop_s"]),
-            dataset.identity["tail"],
-        )
-        for _, group in groupby(found, key=lambda row: (row[0], row[1], row[4])):
-            end_us: int | None = None
-            for site, channel, recording, begin_us, _ in group:
-                key = (site, recording, channel)
-                scored = _scored(rule, rows[key], lost.get(key, []))
-                starts = begin_us + _microseconds(scored.start_s)
-                if end_us is not None and begin_us < end_us:
-                    cut.append((*key, begin_us, end_us))
-                    remaining = np.bincount(
-                        scored.row[starts >= end_us], minlength=len(scored.from_s)
-                    )
-                    kept += [
-                        (*key, from_s, int(count))
-                        for from_s, count in zip(scored.from_s, remaining, strict=True)
-                    ]
-                ends = begin_us + _microseconds(scored.end_s)
-                end_us = max([*([] if end_us is None else [end_us]), *ends[-1:].tolist()])
-    return _table(cut, _CUT), _table(kept, _KEPT)
-
-
-def _details_of(
-    connection: Any, found: list[tuple[Any, ...]]
-) -> tuple[dict[Any, list[tuple[Any, ...]]], dict[Any, list[tuple[Any, ...]]]]:
-    """Rows of coverage and of errors of the recordings found, by (site, recording, channel)."""
-    names = _table([(site, recording, channel) for site, channel, recording, *_ in found], _KEYS)
-    connection.register("activity_found", names)
-    try:
-        rows, lost = (
-            connection.sql(
-                f"""SELECT c.site, c.recording, c.channel, c.from_s, {columns}
-                FROM {table} c JOIN activity_found o ON {_SAME}
-                WHERE c.from_s IS NOT NULL ORDER BY c.from_s"""
-            ).fetchall()
-            for table, columns in (
-                ("coverage", "c.windows_scored, c.windows_expected, c.duration_s, c.sample_rate"),
-                ("errors", "c.windows_lost"),
-            )
-        )
-    finally:
-        connection.unregister("activity_found")
-    grouped: tuple[dict[Any, list[Any]], dict[Any, list[Any]]] = ({}, {})
-    for fetched, by_key in zip((rows, lost), grouped, strict=True):
-        for site, recording, channel, *values in fetched:
-            by_key.setdefault((site, recording, channel), []).append(tuple(values))
-    return grouped
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """Scored windows of a recording in order, and the rows of coverage that they belong to."""
-
-    start_s: npt.NDArray[np.float64]
-    end_s: npt.NDArray[np.float64]
-    row: npt.NDArray[np.int64]
-    from_s: list[float]
-
-
-def _scored(
-    rule: WindowRule, rows: list[tuple[Any, ...]], lost: list[tuple[float, int]]
-) -> _Scored:
-    """The windows of the plan that were scored: all in `rows` but the runs `lost`."""
-    duration_s, rate = rows[0][3], rows[0][4]
-    plan = WindowPlan(rule, round(duration_s * rate), rate)
-    start_s = plan.starts() / rate
-    end_s = np.array([plan.end(k) for k in range(plan.count)], np.float64) / rate
-    from_s = [row[0] for row in rows]
-    # Bounds were written as the same quotients; the margin only forgives another rounding.
-    margin = 0.25 / rate
-    row = np.searchsorted(np.array(from_s) - margin, start_s, side="right") - 1
-    scored = row >= 0
-    for index, (_, windows_scored, windows_expected, *_rest) in enumerate(rows):
-        if windows_scored == 0 and windows_expected > 0:
-            scored[row == index] = False
-    for first_s, windows in lost:
-        # Lost windows follow each other, whatever the run's end says where windows overlap.
-        first = int(np.searchsorted(start_s, first_s - margin))
-        scored[first : first + windows] = False
-    return _Scored(start_s[scored], end_s[scored], row[scored], from_s)
-
-
-def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
-        schema=schema,
-    )
