@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from model.errors import UserError
 from pipeline.overlaps import SAME, overlaps, us
+from pipeline.text import listed
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -121,16 +122,11 @@ def resolve_thresholds(
             thresholds.update(dict.fromkeys(labels, value))
         elif label not in labels:
             raise UserError(
-                f"--threshold {text} names no label of the dataset; it has {_listed(labels)}."
+                f"--threshold {text} names no label of the dataset; it has {listed(labels)}."
             )
         else:
             named[label] = value
     return thresholds | named
-
-
-def _listed(names: Sequence[str], limit: int = 10) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _check_thresholds(dataset: "Dataset", thresholds: Mapping[str, float]) -> None:
@@ -138,7 +134,7 @@ def _check_thresholds(dataset: "Dataset", thresholds: Mapping[str, float]) -> No
     missing = [label for label in identity["labels"] if label not in thresholds]
     if missing:
         raise UserError(
-            f"There is no threshold for {_listed(missing)}: give --threshold, or a bundle with "
+            f"There is no threshold for {listed(missing)}: give --threshold, or a bundle with "
             "all labels of the dataset as --thresholds."
         )
     least = float(identity["min_score"])
