@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,17 @@ def single_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "single"
     tiny_bundle(folder, "singlelabel")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of `make_dataset`, without deployments; for reading."""
+    from tests.pipeline.deployed import make_dataset
+
+    return make_dataset(tmp_path_factory.mktemp("deployments"), bundle)
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """A copy of that dataset, for writing."""
+    return Path(shutil.copytree(made, tmp_path / "out"))
