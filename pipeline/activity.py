@@ -2,19 +2,24 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from model.errors import UserError
+from pipeline.dataset import Dataset, registered
+from pipeline.deployments import joined, to_table
 from pipeline.overlaps import SAME, overlaps, us
 from pipeline.text import listed
 
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
-
 By = Literal["hour", "date", "diel"]
+
+CLOCK = "clock"
+"""In place of a time zone: what the recorders' clocks showed, whatever deployments say."""
+
+SITES = "deployments"
+"""In place of a time zone in the metadata: each site's own, from deployments."""
 
 METADATA_KEY = b"dawnchorus_activity"
 """Key of the table's metadata: JSON with by, time_zone, thresholds and what was left out."""
@@ -24,11 +29,11 @@ _BUCKETS = {
     "date": ("date", "CAST({at} AS DATE)"),
     "diel": ("hour", "CAST(hour({at}) AS INTEGER)"),
 }
-"""Name and SQL of the time column; `at` is a row's time on the clock or in the zone."""
+"""Name and SQL of the time column; `at` is SQL of a row's time, on the clock or in a zone."""
 
 
 def activity(
-    dataset: "Dataset", by: By, thresholds: Mapping[str, float], time_zone: str | None = None
+    dataset: Dataset, by: By, thresholds: Mapping[str, float], time_zone: str | None = None
 ) -> pa.Table:
     """Positive windows, scored windows and their ratio, per label, site and time.
 
@@ -40,25 +45,26 @@ def activity(
     activity float64. Every label of the bundle has a row where windows were scored, also with
     0 positive; times without scored windows have none.
 
-    Times are clock times, or with `time_zone` (an IANA name) that zone's, from `start_utc`; the
-    two equal hours when daylight saving ends are one row. Recordings of a site that overlap
-    count once: windows of the later one (of two that begin together, the one that sorts last)
-    that start before the end of what was scored of the earlier one are left out. So are windows
-    without a time. How many were left out stands in the table's metadata (`details`).
+    Times are each site's own where the dataset has deployments, else clock times; with
+    `time_zone`, an IANA name, they are that zone's, and with `CLOCK` clock times. UTC is what the
+    file itself tells, else what the deployment makes of the clock; the two equal hours when
+    daylight saving ends are one row. Recordings of a site that overlap count once: windows of
+    the later one (of two that begin together, the one that sorts last) that start before the end
+    of what was scored of the earlier one are left out. So are windows without such a time. How
+    many were left out stands in the table's metadata (`details`).
 
     Raises UserError for a label without a threshold, a threshold outside 0 to 1 or below what
-    the dataset keeps, an unknown zone, or a zone where no recording tells its offset from UTC.
+    the dataset keeps, an unknown zone, deployments that cannot be read, or where nothing that was
+    scored has a time in the zone.
     """
     if by not in get_args(By):
         raise UserError(f"Activity is by {', '.join(get_args(By))}, not by {by!r}.")
     _check_thresholds(dataset, thresholds)
     connection = dataset.connection
-    dated = "start_clock IS NOT NULL"
-    if time_zone is not None:
-        _check_zone(connection, time_zone)
-        dated = "start_utc IS NOT NULL"
-    left_out = _undated(connection, time_zone)
-    cut, kept = overlaps(dataset, dated)
+    deployments = dataset.deployments()
+    zone = time_zone or (CLOCK if deployments is None else SITES)
+    at = _time(connection, zone)
+    dated = f"{at} IS NOT NULL"
     labels = list(dataset.identity["labels"])
     given = pa.table(
         {
@@ -68,22 +74,22 @@ def activity(
             "threshold": pa.array(np.array([thresholds[x] for x in labels], np.float32)),
         }
     )
-    tables = {"activity_given": given, "activity_cut": cut, "activity_kept": kept}
-    for name, registered in tables.items():
-        connection.register(name, registered)
-    try:
-        table = connection.sql(_query(dataset, by, dated, time_zone)).to_arrow_table()
-        lost = "SELECT coalesce(sum(c.windows_scored - o.kept), 0) FROM coverage c"
-        lost += f" JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s"
-        left_out["overlapping"] = int(_one(connection, lost)[0])
-    finally:
-        for name in tables:
-            connection.unregister(name)
+    with registered(connection, deployments=to_table(deployments or ())):
+        left_out = _undated(connection, zone, dated)
+        cut, kept = overlaps(dataset, dated)
+        with registered(connection, activity_given=given, activity_cut=cut, activity_kept=kept):
+            table = connection.sql(_query(dataset, by, at)).to_arrow_table()
+            lost = _one(
+                connection,
+                f"""SELECT coalesce(sum(c.windows_scored - o.kept), 0)
+                FROM {joined("coverage", "from_s")} c
+                JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s WHERE {dated}""",
+            )
     about = {
         "by": by,
-        "time_zone": time_zone,
+        "time_zone": None if zone == CLOCK else zone,
         "thresholds": {label: float(thresholds[label]) for label in labels},
-        "windows_left_out": left_out,
+        "windows_left_out": left_out | {"overlapping": int(lost[0])},
     }
     return table.replace_schema_metadata({METADATA_KEY: json.dumps(about)})
 
@@ -91,8 +97,9 @@ def activity(
 def details(table: pa.Table) -> dict[str, Any]:
     """How an activity table was made.
 
-    `by`, `time_zone` (None: clock hours), `thresholds` per label, and `windows_left_out`: scored
-    windows that are not in the table, as `undated`, `without_utc` and `overlapping`.
+    `by`, `time_zone` (None: clock hours; `SITES`: each site's own), `thresholds` per label, and
+    `windows_left_out`: scored windows that are not in the table, as `undated`, `without_utc`,
+    `without_deployment` and `overlapping`.
     """
     about: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
     return about
@@ -129,7 +136,7 @@ def resolve_thresholds(
     return thresholds | named
 
 
-def _check_thresholds(dataset: "Dataset", thresholds: Mapping[str, float]) -> None:
+def _check_thresholds(dataset: Dataset, thresholds: Mapping[str, float]) -> None:
     identity = dataset.identity
     missing = [label for label in identity["labels"] if label not in thresholds]
     if missing:
@@ -151,39 +158,47 @@ def _check_thresholds(dataset: "Dataset", thresholds: Mapping[str, float]) -> No
             )
 
 
-def _check_zone(connection: Any, time_zone: str) -> None:
+def _time(connection: Any, zone: str) -> str:
+    """SQL of the time of a row that was `joined`, naive; UserError for an unknown zone."""
+    if zone in (CLOCK, SITES):
+        return "start_clock" if zone == CLOCK else "site_time"
     known = "SELECT count(*) FROM pg_timezone_names() WHERE name = ?"
-    if not _one(connection, known, time_zone)[0]:
+    if not _one(connection, known, zone)[0]:
         raise UserError(
-            f"The time zone {time_zone!r} is not known; give an IANA name such as Europe/Berlin."
+            f"The time zone {zone!r} is not known; give an IANA name such as Europe/Berlin."
         )
-
-
-def _undated(connection: Any, time_zone: str | None) -> dict[str, int]:
-    """Scored windows that have no time; UserError where a zone is asked for and none has one."""
-    scored, undated, without_utc = _one(
-        connection,
-        """SELECT coalesce(sum(windows_scored), 0),
-        coalesce(sum(windows_scored) FILTER (start_clock IS NULL), 0),
-        coalesce(sum(windows_scored) FILTER (start_clock IS NOT NULL AND start_utc IS NULL), 0)
-        FROM coverage""",
-    )
-    if time_zone is None:
-        return {"undated": int(undated), "without_utc": 0}
-    if scored and scored == undated + without_utc:
-        raise UserError(
-            "No recording of the dataset tells its offset from UTC, so --time-zone cannot place "
-            "it: leave it out, and hours are what the recorders' clocks showed."
-        )
-    return {"undated": int(undated), "without_utc": int(without_utc)}
-
-
-def _query(dataset: "Dataset", by: By, dated: str, time_zone: str | None) -> str:
-    column, bucket = _BUCKETS[by]
     # The zone was found in DuckDB's own list of names, so it holds no quote.
-    bucket = bucket.format(
-        at="start_clock" if time_zone is None else f"timezone('{time_zone}', start_utc)"
+    return f"timezone('{zone}', utc)"
+
+
+def _undated(connection: Any, zone: str, dated: str) -> dict[str, int]:
+    """Scored windows without a time; UserError where a zone is asked for and none is in it."""
+    scored, undated, outside = _one(
+        connection,
+        f"""SELECT coalesce(sum(windows_scored), 0),
+        coalesce(sum(windows_scored) FILTER (start_clock IS NULL), 0),
+        coalesce(sum(windows_scored) FILTER (start_clock IS NOT NULL AND NOT ({dated})), 0)
+        FROM {joined("coverage", "from_s")}""",
     )
+    left_out = {"undated": int(undated), "without_utc": 0, "without_deployment": 0}
+    if zone == CLOCK:
+        return left_out
+    if scored and scored == undated + outside:
+        raise UserError(
+            "No deployment tells the time zone of anything that was scored: correct the table "
+            "and give it to dawnchorus deployments again, or have the recorders' own hours with "
+            "--time-zone clock."
+            if zone == SITES
+            else "No recording of the dataset tells its offset from UTC, and no deployment does, "
+            "so --time-zone cannot place it: leave it out or give --time-zone clock, and hours are "
+            "what the recorders' clocks showed."
+        )
+    return left_out | {"without_deployment" if zone == SITES else "without_utc": int(outside)}
+
+
+def _query(dataset: Dataset, by: By, at: str) -> str:
+    column, bucket = _BUCKETS[by]
+    bucket = bucket.format(at=at)
     keys = ["site", *(["channel"] if dataset.identity["channel"] == "each" else []), column]
     names = ", ".join(keys)
     equal = " AND ".join(f"p.{key} = s.{key}" for key in keys)
@@ -194,21 +209,21 @@ def _query(dataset: "Dataset", by: By, dated: str, time_zone: str | None) -> str
     return f"""
         WITH counted AS (
             SELECT p.*, number, threshold FROM predictions p JOIN activity_given USING (label)
-            WHERE {dated} {"" if top else "AND score >= threshold"} {top}
+            {top or "WHERE score >= threshold"}
         ), positive AS (
             SELECT label, {names}, count(*) AS windows FROM (
                 SELECT label, c.site, c.channel, {bucket} AS {column}
-                FROM counted c LEFT JOIN activity_cut o ON {SAME}
-                WHERE score >= threshold
+                FROM {joined("counted", "start_s")} c LEFT JOIN activity_cut o ON {SAME}
+                WHERE {at} IS NOT NULL AND score >= threshold
                 AND (o.from_us IS NULL OR o.begin_us + {us("start_s")} >= o.from_us)
             ) GROUP BY ALL
         ), scored AS (
             SELECT {names}, CAST(sum(windows) AS BIGINT) AS windows FROM (
                 SELECT c.site, c.channel, {bucket} AS {column},
                     coalesce(o.kept, c.windows_scored) AS windows
-                FROM coverage c
+                FROM {joined("coverage", "from_s")} c
                 LEFT JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s
-                WHERE {dated}
+                WHERE {at} IS NOT NULL
             ) GROUP BY {names} HAVING sum(windows) > 0
         )
         SELECT g.label, {", ".join(f"s.{key}" for key in keys)},

@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-zone",
         metavar="ZONE",
-        help="the sites' time zone, such as Europe/Berlin (default: the recorders' clocks)",
+        help="put all sites into one zone, such as Europe/Berlin, or `clock` for the recorders' "
+        "clocks (default: each site's own where deployments were given, else the clocks)",
     )
     parser.add_argument(
         "--output", metavar="FILE", help="write the table to a .csv or .parquet file"
@@ -125,7 +126,7 @@ def report(table: "pa.Table", width: int = 100, *, blocks: bool = True) -> str:
     lines is shown as one line per label and site, with the highest value and its time. `blocks`
     says whether the terminal can show block characters.
     """
-    from pipeline.activity import details
+    from pipeline.activity import SITES, details
 
     about = details(table)
     notes = "".join(f"{fill(note, width)}\n" for note in _notes(about["windows_left_out"]))
@@ -135,10 +136,12 @@ def report(table: "pa.Table", width: int = 100, *, blocks: bool = True) -> str:
     rows: list[dict[str, Any]] = table.to_pylist()
     places = ["site", *(["channel"] if "channel" in rows[0] else [])]
     scored = {tuple(row[key] for key in (*places, time)): row["windows_scored"] for row in rows}
-    zone = about["time_zone"]
+    zone = about["time_zone"] or "clock times, as the recorders showed them"
+    if zone == SITES:
+        zone = "each site's own, from deployments"
     title = (
         f"Activity {_BY[about['by']]}, {count(sum(scored.values()), 'window')} scored\n"
-        f"Times are {'clock times, as the recorders showed them' if zone is None else zone}."
+        f"Times are {zone}."
     )
     if about["by"] == "diel" and len({key[:-1] for key in scored}) <= SCREEN_CHARTS:
         lines = _charts(rows, places, width, _RAMPS[0 if blocks else 1])
@@ -153,6 +156,7 @@ def _notes(left_out: dict[str, int]) -> Iterable[str]:
     reasons = {
         "undated": "their recordings have no date and time",
         "without_utc": "their recordings do not tell their offset from UTC",
+        "without_deployment": "no deployment tells their time zone",
         "overlapping": "an earlier recording of the site covers them",
     }
     for key, reason in reasons.items():

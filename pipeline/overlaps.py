@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from model.windows import WindowPlan, WindowRule
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, registered
+from pipeline.deployments import joined
 
 _KEYS = pa.schema([("site", pa.string()), ("recording", pa.string()), ("channel", pa.int8())])
 _CUT = pa.schema([*_KEYS, ("begin_us", pa.int64()), ("from_us", pa.int64())])
@@ -21,8 +20,11 @@ SAME = "c.site = o.site AND c.recording = o.recording AND c.channel IS NOT DISTI
 """SQL: a row `c` of a table and a row `o` of overlaps are of one recording and channel."""
 
 
-def overlaps(dataset: "Dataset", dated: str) -> tuple[pa.Table, pa.Table]:
+def overlaps(dataset: Dataset, dated: str) -> tuple[pa.Table, pa.Table]:
     """What overlapping recordings lose: where each later one begins to count, and row by row.
+
+    `dated` is SQL: which rows, `joined` with their deployment, count at all. The relation
+    `deployments` must be there.
 
     The first table has begin_us and from_us of every recording that starts before an earlier one
     of its site ends: only its windows that start at from_us or later count. The second has the
@@ -32,11 +34,11 @@ def overlaps(dataset: "Dataset", dated: str) -> tuple[pa.Table, pa.Table]:
     found = dataset.connection.sql(
         f"""
         WITH dated AS (
-            SELECT *, bool_and(start_utc IS NOT NULL) OVER (PARTITION BY site) AS absolute
-            FROM coverage WHERE {dated} AND windows_scored > 0
+            SELECT *, bool_and(utc IS NOT NULL) OVER (PARTITION BY site) AS absolute
+            FROM {joined("coverage", "from_s")} WHERE {dated} AND windows_scored > 0
         ), recordings AS (
             SELECT site, channel, recording,
-                arg_min(epoch_us(CASE WHEN absolute THEN timezone('UTC', start_utc)
+                arg_min(epoch_us(CASE WHEN absolute THEN timezone('UTC', utc)
                     ELSE start_clock END), from_s) - {us("min(from_s)")} AS begin_us,
                 least(max(to_s) + {float(dataset.identity["window_s"])!r}, max(duration_s))
                     AS most_s
@@ -98,8 +100,7 @@ def _details_of(
 ) -> tuple[dict[Any, list[tuple[Any, ...]]], dict[Any, list[tuple[Any, ...]]]]:
     """Rows of coverage and of errors of the recordings found, by (site, recording, channel)."""
     names = _table([(site, recording, channel) for site, channel, recording, *_ in found], _KEYS)
-    connection.register("activity_found", names)
-    try:
+    with registered(connection, activity_found=names):
         rows, lost = (
             connection.sql(
                 f"""SELECT c.site, c.recording, c.channel, c.from_s, {columns}
@@ -111,8 +112,6 @@ def _details_of(
                 ("errors", "c.windows_lost"),
             )
         )
-    finally:
-        connection.unregister("activity_found")
     grouped: tuple[dict[Any, list[Any]], dict[Any, list[Any]]] = ({}, {})
     for fetched, by_key in zip((rows, lost), grouped, strict=True):
         for site, recording, channel, *values in fetched:
