@@ -122,9 +122,8 @@ def report(deployments: "Sequence[Deployment]", found: Fit) -> str:
     sites = len({d.site for d in deployments})
     body = [["site", "first day", "last day", "clock", "time zone", "recordings"]]
     for d, recordings in list(zip(deployments, found.recordings, strict=True))[:SHOWN]:
-        days = (str(day) if day else "open" for day in (d.first_day, d.last_day))
         zone = d.time_zone or "unknown"
-        body.append([short(printable(d.site), 24), *days, d.clock, zone, f"{recordings:,}"])
+        body.append([short(printable(d.site), 24), *_days(d), d.clock, zone, f"{recordings:,}"])
     lines = [
         f"{count(len(deployments), 'deployment')} at {count(sites, 'site')}",
         "",
@@ -134,8 +133,9 @@ def report(deployments: "Sequence[Deployment]", found: Fit) -> str:
         lines.append(f"and {count(len(deployments) - SHOWN, 'more deployment')}")
     notes = []
     empty = [
-        f"{d.site} ({d.first_day or 'open'} to {d.last_day or 'open'})"
+        d.site + (f" ({first} to {last})" if (first, last) != ("open", "open") else "")
         for d, recordings in zip(deployments, found.recordings, strict=True)
+        for first, last in [_days(d)]
         if not recordings
     ]
     if found.without:
@@ -164,3 +164,7 @@ def report(deployments: "Sequence[Deployment]", found: Fit) -> str:
             f"deployment's clock, and what the file tells holds: {printable(found.example or '')}"
         )
     return "\n".join([*lines, *([""] if notes else []), *notes, ""])
+
+
+def _days(deployment: "Deployment") -> tuple[str, str]:
+    return str(deployment.first_day or "open"), str(deployment.last_day or "open")

@@ -294,6 +294,12 @@ def test_the_join_is_what_the_slow_reference_says(
         assert (utc, clock_utc, site_time) == (since, since, local)
 
 
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "deployments.parquet").mkdir()
+    with pytest.raises(UserError, match=r"deployments\.parquet cannot be written"):
+        write_deployments(Folder(str(tmp_path)), [Deployment("A", "utc")])
+
+
 def test_what_a_deployment_refuses() -> None:
     with pytest.raises(UserError, match="the site is empty"):
         Deployment("", "utc")
