@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from model.errors import UserError
-from model.windows import WindowPlan, WindowRule
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, registered
+from pipeline.deployments import joined, to_table
+from pipeline.overlaps import SAME, overlaps, us
+from pipeline.text import listed
 
 By = Literal["hour", "date", "diel"]
+
+CLOCK = "clock"
+"""In place of a time zone: what the recorders' clocks showed, whatever deployments say."""
+
+SITES = "deployments"
+"""In place of a time zone in the metadata: each site's own, from deployments."""
 
 METADATA_KEY = b"dawnchorus_activity"
 """Key of the table's metadata: JSON with by, time_zone, thresholds and what was left out."""
@@ -26,17 +29,11 @@ _BUCKETS = {
     "date": ("date", "CAST({at} AS DATE)"),
     "diel": ("hour", "CAST(hour({at}) AS INTEGER)"),
 }
-"""Name and SQL of the time column; `at` is a row's time on the clock or in the zone."""
-
-_KEYS = pa.schema([("site", pa.string()), ("recording", pa.string()), ("channel", pa.int8())])
-_CUT = pa.schema([*_KEYS, ("begin_us", pa.int64()), ("from_us", pa.int64())])
-_KEPT = pa.schema([*_KEYS, ("from_s", pa.float64()), ("kept", pa.int64())])
-
-_SAME = "c.site = o.site AND c.recording = o.recording AND c.channel IS NOT DISTINCT FROM o.channel"
+"""Name and SQL of the time column; `at` is SQL of a row's time, on the clock or in a zone."""
 
 
 def activity(
-    dataset: "Dataset", by: By, thresholds: Mapping[str, float], time_zone: str | None = None
+    dataset: Dataset, by: By, thresholds: Mapping[str, float], time_zone: str | None = None
 ) -> pa.Table:
     """Positive windows, scored windows and their ratio, per label, site and time.
 
@@ -48,25 +45,26 @@ def activity(
     activity float64. Every label of the bundle has a row where windows were scored, also with
     0 positive; times without scored windows have none.
 
-    Times are clock times, or with `time_zone` (an IANA name) that zone's, from `start_utc`; the
-    two equal hours when daylight saving ends are one row. Recordings of a site that overlap
-    count once: windows of the later one (of two that begin together, the one that sorts last)
-    that start before the end of what was scored of the earlier one are left out. So are windows
-    without a time. How many were left out stands in the table's metadata (`details`).
+    Times are each site's own where the dataset has deployments, else clock times; with
+    `time_zone`, an IANA name, they are that zone's, and with `CLOCK` clock times. UTC is what the
+    file itself tells, else what the deployment makes of the clock; the two equal hours when
+    daylight saving ends are one row. Recordings of a site that overlap count once: windows of
+    the later one (of two that begin together, the one that sorts last) that start before the end
+    of what was scored of the earlier one are left out. So are windows without such a time. How
+    many were left out stands in the table's metadata (`details`).
 
     Raises UserError for a label without a threshold, a threshold outside 0 to 1 or below what
-    the dataset keeps, an unknown zone, or a zone where no recording tells its offset from UTC.
+    the dataset keeps, an unknown zone, deployments that cannot be read, or where nothing that was
+    scored has a time in the zone.
     """
     if by not in get_args(By):
         raise UserError(f"Activity is by {', '.join(get_args(By))}, not by {by!r}.")
     _check_thresholds(dataset, thresholds)
     connection = dataset.connection
-    dated = "start_clock IS NOT NULL"
-    if time_zone is not None:
-        _check_zone(connection, time_zone)
-        dated = "start_utc IS NOT NULL"
-    left_out = _undated(connection, time_zone)
-    cut, kept = _overlaps(dataset, dated)
+    deployments = dataset.deployments()
+    zone = time_zone or (CLOCK if deployments is None else SITES)
+    at = _time(connection, zone)
+    dated = f"{at} IS NOT NULL"
     labels = list(dataset.identity["labels"])
     given = pa.table(
         {
@@ -76,22 +74,22 @@ def activity(
             "threshold": pa.array(np.array([thresholds[x] for x in labels], np.float32)),
         }
     )
-    tables = {"activity_given": given, "activity_cut": cut, "activity_kept": kept}
-    for name, registered in tables.items():
-        connection.register(name, registered)
-    try:
-        table = connection.sql(_query(dataset, by, dated, time_zone)).to_arrow_table()
-        lost = "SELECT coalesce(sum(c.windows_scored - o.kept), 0) FROM coverage c"
-        lost += f" JOIN activity_kept o ON {_SAME} AND c.from_s = o.from_s"
-        left_out["overlapping"] = int(_one(connection, lost)[0])
-    finally:
-        for name in tables:
-            connection.unregister(name)
+    with registered(connection, deployments=to_table(deployments or ())):
+        left_out = _undated(connection, zone, dated)
+        cut, kept = overlaps(dataset, dated)
+        with registered(connection, activity_given=given, activity_cut=cut, activity_kept=kept):
+            table = connection.sql(_query(dataset, by, at)).to_arrow_table()
+            lost = _one(
+                connection,
+                f"""SELECT coalesce(sum(c.windows_scored - o.kept), 0)
+                FROM {joined("coverage", "from_s")} c
+                JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s WHERE {dated}""",
+            )
     about = {
         "by": by,
-        "time_zone": time_zone,
+        "time_zone": None if zone == CLOCK else zone,
         "thresholds": {label: float(thresholds[label]) for label in labels},
-        "windows_left_out": left_out,
+        "windows_left_out": left_out | {"overlapping": int(lost[0])},
     }
     return table.replace_schema_metadata({METADATA_KEY: json.dumps(about)})
 
@@ -99,8 +97,9 @@ def activity(
 def details(table: pa.Table) -> dict[str, Any]:
     """How an activity table was made.
 
-    `by`, `time_zone` (None: clock hours), `thresholds` per label, and `windows_left_out`: scored
-    windows that are not in the table, as `undated`, `without_utc` and `overlapping`.
+    `by`, `time_zone` (None: clock hours; `SITES`: each site's own), `thresholds` per label, and
+    `windows_left_out`: scored windows that are not in the table, as `undated`, `without_utc`,
+    `without_deployment` and `overlapping`.
     """
     about: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
     return about
@@ -130,24 +129,19 @@ def resolve_thresholds(
             thresholds.update(dict.fromkeys(labels, value))
         elif label not in labels:
             raise UserError(
-                f"--threshold {text} names no label of the dataset; it has {_listed(labels)}."
+                f"--threshold {text} names no label of the dataset; it has {listed(labels)}."
             )
         else:
             named[label] = value
     return thresholds | named
 
 
-def _listed(names: Sequence[str], limit: int = 10) -> str:
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _check_thresholds(dataset: "Dataset", thresholds: Mapping[str, float]) -> None:
+def _check_thresholds(dataset: Dataset, thresholds: Mapping[str, float]) -> None:
     identity = dataset.identity
     missing = [label for label in identity["labels"] if label not in thresholds]
     if missing:
         raise UserError(
-            f"There is no threshold for {_listed(missing)}: give --threshold, or a bundle with "
+            f"There is no threshold for {listed(missing)}: give --threshold, or a bundle with "
             "all labels of the dataset as --thresholds."
         )
     least = float(identity["min_score"])
@@ -164,39 +158,47 @@ def _check_thresholds(dataset: "Dataset", thresholds: Mapping[str, float]) -> No
             )
 
 
-def _check_zone(connection: Any, time_zone: str) -> None:
+def _time(connection: Any, zone: str) -> str:
+    """SQL of the time of a row that was `joined`, naive; UserError for an unknown zone."""
+    if zone in (CLOCK, SITES):
+        return "start_clock" if zone == CLOCK else "site_time"
     known = "SELECT count(*) FROM pg_timezone_names() WHERE name = ?"
-    if not _one(connection, known, time_zone)[0]:
+    if not _one(connection, known, zone)[0]:
         raise UserError(
-            f"The time zone {time_zone!r} is not known; give an IANA name such as Europe/Berlin."
+            f"The time zone {zone!r} is not known; give an IANA name such as Europe/Berlin."
         )
-
-
-def _undated(connection: Any, time_zone: str | None) -> dict[str, int]:
-    """Scored windows that have no time; UserError where a zone is asked for and none has one."""
-    scored, undated, without_utc = _one(
-        connection,
-        """SELECT coalesce(sum(windows_scored), 0),
-        coalesce(sum(windows_scored) FILTER (start_clock IS NULL), 0),
-        coalesce(sum(windows_scored) FILTER (start_clock IS NOT NULL AND start_utc IS NULL), 0)
-        FROM coverage""",
-    )
-    if time_zone is None:
-        return {"undated": int(undated), "without_utc": 0}
-    if scored and scored == undated + without_utc:
-        raise UserError(
-            "No recording of the dataset tells its offset from UTC, so --time-zone cannot place "
-            "it: leave it out, and hours are what the recorders' clocks showed."
-        )
-    return {"undated": int(undated), "without_utc": int(without_utc)}
-
-
-def _query(dataset: "Dataset", by: By, dated: str, time_zone: str | None) -> str:
-    column, bucket = _BUCKETS[by]
     # The zone was found in DuckDB's own list of names, so it holds no quote.
-    bucket = bucket.format(
-        at="start_clock" if time_zone is None else f"timezone('{time_zone}', start_utc)"
+    return f"timezone('{zone}', utc)"
+
+
+def _undated(connection: Any, zone: str, dated: str) -> dict[str, int]:
+    """Scored windows without a time; UserError where a zone is asked for and none is in it."""
+    scored, undated, outside = _one(
+        connection,
+        f"""SELECT coalesce(sum(windows_scored), 0),
+        coalesce(sum(windows_scored) FILTER (start_clock IS NULL), 0),
+        coalesce(sum(windows_scored) FILTER (start_clock IS NOT NULL AND NOT ({dated})), 0)
+        FROM {joined("coverage", "from_s")}""",
     )
+    left_out = {"undated": int(undated), "without_utc": 0, "without_deployment": 0}
+    if zone == CLOCK:
+        return left_out
+    if scored and scored == undated + outside:
+        raise UserError(
+            "No deployment tells the time zone of anything that was scored: correct the table "
+            "and give it to dawnchorus deployments again, or have the recorders' own hours with "
+            "--time-zone clock."
+            if zone == SITES
+            else "No recording of the dataset tells its offset from UTC, and no deployment does, "
+            "so --time-zone cannot place it: leave it out or give --time-zone clock, and hours are "
+            "what the recorders' clocks showed."
+        )
+    return left_out | {"without_deployment" if zone == SITES else "without_utc": int(outside)}
+
+
+def _query(dataset: Dataset, by: By, at: str) -> str:
+    column, bucket = _BUCKETS[by]
+    bucket = bucket.format(at=at)
     keys = ["site", *(["channel"] if dataset.identity["channel"] == "each" else []), column]
     names = ", ".join(keys)
     equal = " AND ".join(f"p.{key} = s.{key}" for key in keys)
@@ -207,21 +209,21 @@ def _query(dataset: "Dataset", by: By, dated: str, time_zone: str | None) -> str
     return f"""
         WITH counted AS (
             SELECT p.*, number, threshold FROM predictions p JOIN activity_given USING (label)
-            WHERE {dated} {"" if top else "AND score >= threshold"} {top}
+            {top or "WHERE score >= threshold"}
         ), positive AS (
             SELECT label, {names}, count(*) AS windows FROM (
                 SELECT label, c.site, c.channel, {bucket} AS {column}
-                FROM counted c LEFT JOIN activity_cut o ON {_SAME}
-                WHERE score >= threshold
-                AND (o.from_us IS NULL OR o.begin_us + {_us("start_s")} >= o.from_us)
+                FROM {joined("counted", "start_s")} c LEFT JOIN activity_cut o ON {SAME}
+                WHERE {at} IS NOT NULL AND score >= threshold
+                AND (o.from_us IS NULL OR o.begin_us + {us("start_s")} >= o.from_us)
             ) GROUP BY ALL
         ), scored AS (
             SELECT {names}, CAST(sum(windows) AS BIGINT) AS windows FROM (
                 SELECT c.site, c.channel, {bucket} AS {column},
                     coalesce(o.kept, c.windows_scored) AS windows
-                FROM coverage c
-                LEFT JOIN activity_kept o ON {_SAME} AND c.from_s = o.from_s
-                WHERE {dated}
+                FROM {joined("coverage", "from_s")} c
+                LEFT JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s
+                WHERE {at} IS NOT NULL
             ) GROUP BY {names} HAVING sum(windows) > 0
         )
         SELECT g.label, {", ".join(f"s.{key}" for key in keys)},
@@ -232,147 +234,7 @@ def _query(dataset: "Dataset", by: By, dated: str, time_zone: str | None) -> str
         ORDER BY number, {", ".join(f"s.{key}" for key in keys)}"""
 
 
-def _us(seconds: str) -> str:
-    """SQL of seconds in whole microseconds, rounded as `_microseconds` rounds."""
-    return f"CAST(floor({seconds} * 1e6 + 0.5) AS BIGINT)"
-
-
-def _microseconds(seconds: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    return np.floor(np.asarray(seconds, np.float64) * 1e6 + 0.5).astype(np.int64)
-
-
 def _one(connection: Any, query: str, *values: object) -> tuple[Any, ...]:
     """The only row of a query."""
     rows: list[tuple[Any, ...]] = connection.sql(query, params=list(values) or None).fetchall()
     return rows[0]
-
-
-def _overlaps(dataset: "Dataset", dated: str) -> tuple[pa.Table, pa.Table]:
-    """What overlapping recordings lose: where each later one begins to count, and row by row.
-
-    The first table has begin_us and from_us of every recording that starts before an earlier one
-    of its site ends: only its windows that start at from_us or later count. The second has the
-    scored windows that such a recording keeps in each row of coverage. Recordings are compared
-    in UTC where all of a site's have it, else on the clock, which may be set while it runs.
-    """
-    found = dataset.connection.sql(
-        f"""
-        WITH dated AS (
-            SELECT *, bool_and(start_utc IS NOT NULL) OVER (PARTITION BY site) AS absolute
-            FROM coverage WHERE {dated} AND windows_scored > 0
-        ), recordings AS (
-            SELECT site, channel, recording,
-                arg_min(epoch_us(CASE WHEN absolute THEN timezone('UTC', start_utc)
-                    ELSE start_clock END), from_s) - {_us("min(from_s)")} AS begin_us,
-                least(max(to_s) + {float(dataset.identity["window_s"])!r}, max(duration_s))
-                    AS most_s
-            FROM dated GROUP BY site, channel, recording
-        ), before AS (
-            SELECT *, max(begin_us + {_us("most_s")}) OVER (
-                PARTITION BY site, channel ORDER BY begin_us, recording
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) > begin_us AS follows
-            FROM recordings
-        ), clusters AS (
-            SELECT *, count(*) FILTER (follows IS NOT TRUE) OVER (
-                PARTITION BY site, channel ORDER BY begin_us, recording) AS number
-            FROM before
-        )
-        SELECT site, channel, recording, begin_us, number FROM clusters
-        QUALIFY bool_or(follows) OVER (PARTITION BY site, channel, number)
-        ORDER BY site, channel, begin_us, recording"""
-    ).fetchall()
-    cut: list[tuple[Any, ...]] = []
-    kept: list[tuple[Any, ...]] = []
-    if found:
-        rows, lost = _details_of(dataset.connection, found)
-        rule = WindowRule(
-            float(dataset.identity["window_s"]),
-            float(dataset.identity["hop_s"]),
-            dataset.identity["tail"],
-        )
-        for _, group in groupby(found, key=lambda row: (row[0], row[1], row[4])):
-            end_us: int | None = None
-            for site, channel, recording, begin_us, _ in group:
-                key = (site, recording, channel)
-                scored = _scored(rule, rows[key], lost.get(key, []))
-                starts = begin_us + _microseconds(scored.start_s)
-                if end_us is not None and begin_us < end_us:
-                    cut.append((*key, begin_us, end_us))
-                    remaining = np.bincount(
-                        scored.row[starts >= end_us], minlength=len(scored.from_s)
-                    )
-                    kept += [
-                        (*key, from_s, int(count))
-                        for from_s, count in zip(scored.from_s, remaining, strict=True)
-                    ]
-                ends = begin_us + _microseconds(scored.end_s)
-                end_us = max([*([] if end_us is None else [end_us]), *ends[-1:].tolist()])
-    return _table(cut, _CUT), _table(kept, _KEPT)
-
-
-def _details_of(
-    connection: Any, found: list[tuple[Any, ...]]
-) -> tuple[dict[Any, list[tuple[Any, ...]]], dict[Any, list[tuple[Any, ...]]]]:
-    """Rows of coverage and of errors of the recordings found, by (site, recording, channel)."""
-    names = _table([(site, recording, channel) for site, channel, recording, *_ in found], _KEYS)
-    connection.register("activity_found", names)
-    try:
-        rows, lost = (
-            connection.sql(
-                f"""SELECT c.site, c.recording, c.channel, c.from_s, {columns}
-                FROM {table} c JOIN activity_found o ON {_SAME}
-                WHERE c.from_s IS NOT NULL ORDER BY c.from_s"""
-            ).fetchall()
-            for table, columns in (
-                ("coverage", "c.windows_scored, c.windows_expected, c.duration_s, c.sample_rate"),
-                ("errors", "c.windows_lost"),
-            )
-        )
-    finally:
-        connection.unregister("activity_found")
-    grouped: tuple[dict[Any, list[Any]], dict[Any, list[Any]]] = ({}, {})
-    for fetched, by_key in zip((rows, lost), grouped, strict=True):
-        for site, recording, channel, *values in fetched:
-            by_key.setdefault((site, recording, channel), []).append(tuple(values))
-    return grouped
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """Scored windows of a recording in order, and the rows of coverage that they belong to."""
-
-    start_s: npt.NDArray[np.float64]
-    end_s: npt.NDArray[np.float64]
-    row: npt.NDArray[np.int64]
-    from_s: list[float]
-
-
-def _scored(
-    rule: WindowRule, rows: list[tuple[Any, ...]], lost: list[tuple[float, int]]
-) -> _Scored:
-    """The windows of the plan that were scored: all in `rows` but the runs `lost`."""
-    duration_s, rate = rows[0][3], rows[0][4]
-    plan = WindowPlan(rule, round(duration_s * rate), rate)
-    start_s = plan.starts() / rate
-    end_s = np.array([plan.end(k) for k in range(plan.count)], np.float64) / rate
-    from_s = [row[0] for row in rows]
-    # Bounds were written as the same quotients; the margin only forgives another rounding.
-    margin = 0.25 / rate
-    row = np.searchsorted(np.array(from_s) - margin, start_s, side="right") - 1
-    scored = row >= 0
-    for index, (_, windows_scored, windows_expected, *_rest) in enumerate(rows):
-        if windows_scored == 0 and windows_expected > 0:
-            scored[row == index] = False
-    for first_s, windows in lost:
-        # Lost windows follow each other, whatever the run's end says where windows overlap.
-        first = int(np.searchsorted(start_s, first_s - margin))
-        scored[first : first + windows] = False
-    return _Scored(start_s[scored], end_s[scored], row[scored], from_s)
-
-
-def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
-        schema=schema,
-    )

@@ -3,12 +3,13 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from model.errors import UserError
+from pipeline.text import align, count, printable, short
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-zone",
         metavar="ZONE",
-        help="the sites' time zone, such as Europe/Berlin (default: the recorders' clocks)",
+        help="put all sites into one zone, such as Europe/Berlin, or `clock` for the recorders' "
+        "clocks (default: each site's own where deployments were given, else the clocks)",
     )
     parser.add_argument(
         "--output", metavar="FILE", help="write the table to a .csv or .parquet file"
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     print(report(table, width, blocks=_prints_blocks()), end="")
     if write is not None:
         write(table)
-        print(f"Written: {args.output} ({_count(table.num_rows, 'row')})")
+        print(f"Written: {args.output} ({count(table.num_rows, 'row')})")
     return 0
 
 
@@ -124,7 +126,7 @@ def report(table: "pa.Table", width: int = 100, *, blocks: bool = True) -> str:
     lines is shown as one line per label and site, with the highest value and its time. `blocks`
     says whether the terminal can show block characters.
     """
-    from pipeline.activity import details
+    from pipeline.activity import SITES, details
 
     about = details(table)
     notes = "".join(f"{fill(note, width)}\n" for note in _notes(about["windows_left_out"]))
@@ -134,10 +136,12 @@ def report(table: "pa.Table", width: int = 100, *, blocks: bool = True) -> str:
     rows: list[dict[str, Any]] = table.to_pylist()
     places = ["site", *(["channel"] if "channel" in rows[0] else [])]
     scored = {tuple(row[key] for key in (*places, time)): row["windows_scored"] for row in rows}
-    zone = about["time_zone"]
+    zone = about["time_zone"] or "clock times, as the recorders showed them"
+    if zone == SITES:
+        zone = "each site's own, from deployments"
     title = (
-        f"Activity {_BY[about['by']]}, {_count(sum(scored.values()), 'window')} scored\n"
-        f"Times are {'clock times, as the recorders showed them' if zone is None else zone}."
+        f"Activity {_BY[about['by']]}, {count(sum(scored.values()), 'window')} scored\n"
+        f"Times are {zone}."
     )
     if about["by"] == "diel" and len({key[:-1] for key in scored}) <= SCREEN_CHARTS:
         lines = _charts(rows, places, width, _RAMPS[0 if blocks else 1])
@@ -152,16 +156,13 @@ def _notes(left_out: dict[str, int]) -> Iterable[str]:
     reasons = {
         "undated": "their recordings have no date and time",
         "without_utc": "their recordings do not tell their offset from UTC",
+        "without_deployment": "no deployment tells their time zone",
         "overlapping": "an earlier recording of the site covers them",
     }
     for key, reason in reasons.items():
         if left_out[key]:
             verb = "is" if left_out[key] == 1 else "are"
-            yield f"{_count(left_out[key], 'scored window')} {verb} left out: {reason}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+            yield f"{count(left_out[key], 'scored window')} {verb} left out: {reason}."
 
 
 def _cell(value: Any) -> str:
@@ -169,19 +170,7 @@ def _cell(value: Any) -> str:
 
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
-    return str(value)
-
-
-def _align(lines: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Lines of equal columns, the first `left` of them flush left."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            text.ljust(width) if index < left else text.rjust(width)
-            for index, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    return printable(str(value))
 
 
 def _busiest(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -205,24 +194,20 @@ def _pivot(
     }
     labels = _busiest(rows)
     for shown in range(len(labels), 0, -1):
-        body = [[*places, time, "scored", *(_short(label, 24) for label in labels[:shown])]]
+        body = [[*places, time, "scored", *(short(label, 24) for label in labels[:shown])]]
         for key in sorted(scored):
             cells = [
                 f"{values[(*key, label)]:,} {100 * values[(*key, label)] / scored[key]:3.0f}%"
                 for label in labels[:shown]
             ]
             body.append([*map(_cell, key), f"{scored[key]:,}", *cells])
-        lines = _align(body, len(places) + 1)
+        lines = align(body, len(places) + 1)
         if max(map(len, lines)) <= width:
             break
     hidden = len(labels) - shown
     if hidden:
-        lines += ["", f"{_count(hidden, 'more label')}: see them all with --output FILE."]
+        lines += ["", f"{count(hidden, 'more label')}: see them all with --output FILE."]
     return lines
-
-
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _summary(rows: list[dict[str, Any]], places: list[str], time: str, width: int) -> list[str]:
@@ -242,15 +227,15 @@ def _summary(rows: list[dict[str, Any]], places: list[str], time: str, width: in
         highest, at = f"{100 * peak['activity']:.0f}%", _cell(peak[time])
         if not positive:
             highest, at = "-", "-"
-        names = [_short(str(name), max(8, (width - 60) // 2)) for name in key]
+        names = [short(_cell(name), max(8, (width - 60) // 2)) for name in key]
         share = f"{100 * positive / windows:.1f}%"
         body.append([*names, f"{positive:,}", f"{windows:,}", share, highest, at])
-    lines = _align(body, len(places) + 1)
+    lines = align(body, len(places) + 1)
     hidden = len(ordered) - len(body) + 1
     return [
         *lines,
         "",
-        *([f"{_count(hidden, 'more line')} of label and site."] if hidden else []),
+        *([f"{count(hidden, 'more line')} of label and site."] if hidden else []),
         f"Every {time} is in the table: see it with --output FILE.",
     ]
 
@@ -263,8 +248,8 @@ def _charts(rows: list[dict[str, Any]], places: list[str], width: int, ramp: str
     lines: list[str] = []
     for site, its_rows in sorted(sites.items()):
         windows = {row["hour"]: row["windows_scored"] for row in its_rows}
-        name = ", channel ".join(map(str, site))
-        lines += ["", f"{name}: {_count(sum(windows.values()), 'window')} scored"]
+        name = ", channel ".join(map(_cell, site))
+        lines += ["", f"{name}: {count(sum(windows.values()), 'window')} scored"]
         lines += chart(its_rows, width, ramp)
     if any(len({row["hour"] for row in its_rows}) < 24 for its_rows in sites.values()):
         lines += ["", f"{_gap(ramp)}  no audio at that hour"]
@@ -308,7 +293,7 @@ def chart(rows: Iterable[dict[str, Any]], width: int = 100, ramp: str = _RAMPS[0
         peak = max(values, key=lambda hour: values[hour])
         note = f"{100 * values[peak]:3.0f}% at {peak:02d}" if values[peak] else "   -"
         bars = "".join((mark * (cell - 1)).ljust(cell) for mark in marks)
-        lines.append(f"{_short(label, names).ljust(names)}  {bars} {note}")
+        lines.append(f"{short(label, names).ljust(names)}  {bars} {note}")
     if len(labels) > limit:
-        lines.append(f"{_count(len(labels) - limit, 'more label')}: see them with --output FILE.")
+        lines.append(f"{count(len(labels) - limit, 'more label')}: see them with --output FILE.")
     return lines

@@ -1,13 +1,17 @@
 """Opening a dataset: its tables in DuckDB, of committed shards only."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from model.bundle import Bundle, load_bundle
 from model.errors import UserError
+from pipeline.deployments import Deployment, read_deployments
 from pipeline.identity import read_identity
 from pipeline.plan import Standing, read_standing
 from pipeline.run_record import last_value
@@ -34,13 +38,23 @@ class Dataset:
             raise UserError(f"No run of {self.folder.url} has recorded its bundle.")
         return load_bundle(self.folder.at(name))
 
+    def deployments(self) -> tuple[Deployment, ...] | None:
+        """The deployments beside the tables, read now; None where none were given."""
+        return read_deployments(self.folder)
+
+
+def require_identity(out: Folder) -> dict[str, Any]:
+    """The identity of the dataset in a folder or URL; UserError where there is none."""
+    identity = read_identity(out)
+    if identity is None:
+        raise UserError(f"There is no dataset in {out.url}; give the output of a detection run.")
+    return identity
+
 
 def open_dataset(output: str) -> Dataset:
     """Opens the dataset in a folder or URL; UserError where there is none."""
     out = Folder(output)
-    identity = read_identity(out)
-    if identity is None:
-        raise UserError(f"There is no dataset in {out.url}; give the output of a detection run.")
+    identity = require_identity(out)
     standing = read_standing(out)
     connection = duckdb.connect()
     connection.execute("SET preserve_insertion_order = false")
@@ -58,6 +72,18 @@ def open_dataset(output: str) -> Dataset:
             extra = "NULL::VARCHAR AS site, NULL::DATE AS date"
             connection.execute(f"CREATE VIEW {table} AS SELECT *, {extra} FROM _{table}")
     return Dataset(out, identity, connection, standing)
+
+
+@contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table) -> Iterator[None]:
+    """Lets queries read tables under the names given, within the block."""
+    for name, table in tables.items():
+        connection.register(name, table)
+    try:
+        yield
+    finally:
+        for name in tables:
+            connection.unregister(name)
 
 
 def quoted(text: str) -> str:

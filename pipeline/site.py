@@ -124,6 +124,11 @@ def encode_site(site: str) -> str:
     return quote(site, safe="")
 
 
+def folded(site: str) -> str:
+    """The site without what differs only in case or in how accents are stored."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", site).casefold())
+
+
 def check_sites(sites: Iterable[str]) -> None:
     """Raises UserError where a site cannot be a folder, or two could not be told apart.
 
@@ -147,8 +152,7 @@ def check_sites(sites: Iterable[str]) -> None:
             )
         if site.casefold() == NULL.casefold():
             raise UserError(f"The site {site!r} is a word that stands for no value; rename it.")
-        plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", site).casefold())
-        other = seen.setdefault(plain, site)
+        other = seen.setdefault(folded(site), site)
         if other != site:
             raise UserError(
                 f"The sites {other!r} and {site!r} differ only in case or accents' form; "

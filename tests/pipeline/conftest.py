@@ -1,3 +1,4 @@
+import shutil
 import threading
 import uuid
 from collections.abc import Iterator
@@ -48,3 +49,17 @@ def bucket(gcs_server: str) -> str:
     name = f"bucket-{uuid.uuid4().hex}"
     fsspec.filesystem("gs").mkdir(name)
     return f"gs://{name}"
+
+
+@pytest.fixture(scope="session")
+def made(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of `make_dataset`, without deployments; for reading."""
+    from tests.pipeline.deployed import make_dataset
+
+    return make_dataset(tmp_path_factory.mktemp("deployments"), bundle)
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """A copy of that dataset, for writing."""
+    return Path(shutil.copytree(made, tmp_path / "out"))

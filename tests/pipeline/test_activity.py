@@ -19,6 +19,8 @@ from model.errors import UserError
 from model.windows import WindowPlan, WindowRule
 from pipeline.activity import activity, details, resolve_thresholds
 from pipeline.activity_command import _writer, report
+from pipeline.deployments import Deployment
+from tests.pipeline.test_deployments import placed
 
 DAY = dt.datetime(2024, 6, 1)
 UTC = dt.UTC
@@ -97,10 +99,14 @@ class Recording:
 
 @dataclass
 class Tables:
-    """Stands where an opened dataset does: the same three attributes over real DuckDB views."""
+    """Stands where an opened dataset does: the same attributes over real DuckDB views."""
 
     connection: duckdb.DuckDBPyConnection
     identity: dict[str, Any]
+    given: tuple[Deployment, ...] | None = None
+
+    def deployments(self) -> tuple[Deployment, ...] | None:
+        return self.given
 
     def bundle(self) -> Any:
         raise NotImplementedError
@@ -389,7 +395,7 @@ def test_windows_without_a_time_are_left_out_and_counted() -> None:
     dataset = tables(recordings, labels=("x",))
     table = activity(dataset, "hour", HALF, None)  # type: ignore[arg-type]
     assert table.column("windows_scored").to_pylist() == [3, 4]
-    left_out = {"undated": 5, "without_utc": 0, "overlapping": 0}
+    left_out = {"undated": 5, "without_utc": 0, "without_deployment": 0, "overlapping": 0}
     assert details(table)["windows_left_out"] == left_out
     table = activity(dataset, "hour", HALF, "UTC")  # type: ignore[arg-type]
     assert table.column("hour").to_pylist() == [at(3)]
@@ -440,7 +446,8 @@ recording = st.builds(
     name=st.sampled_from([f"r{i}" for i in range(6)]),
     clock=st.none()
     | st.integers(0, 5400).map(lambda s: at(5, 10) + dt.timedelta(seconds=s))
-    | st.integers(0, 40).map(lambda q: at(4) + q * QUARTER),
+    | st.integers(0, 40).map(lambda q: at(4) + q * QUARTER)
+    | st.integers(0, 3600).map(lambda s: at(23, 15) + dt.timedelta(seconds=s)),
     frames=st.integers(1, 12_000),
     rate=st.sampled_from([3, 7, 11]),
     site=st.sampled_from("AB"),
@@ -456,47 +463,62 @@ recording = st.builds(
 
 
 def slow(
-    recordings: list[Recording], rule: WindowRule, task: str, each: bool, zone: str | None
+    recordings: list[Recording],
+    rule: WindowRule,
+    task: str,
+    each: bool,
+    zone: str | None,
+    deployments: tuple[Deployment, ...] | None = None,
 ) -> dict[Any, tuple[int, int]]:
     """The definition, window by window."""
     positive: dict[Any, int] = defaultdict(int)
     scored: dict[Any, int] = defaultdict(int)
+
+    def times(r: Recording, start_s: float) -> tuple[dt.datetime | None, dt.datetime | None]:
+        """UTC of a window, and its time in the activity."""
+        when = r.clock and r.clock + dt.timedelta(seconds=start_s)
+        utc, local = placed(deployments or (), r.site, when, start_s, r.utc(when))
+        if zone not in (None, "clock"):
+            local = utc and utc.astimezone(zoneinfo.ZoneInfo(zone)).replace(tzinfo=None)
+        elif zone == "clock" or deployments is None:
+            local = when
+        return utc, local
+
     for site in "AB":
+        plans = {r.name: WindowPlan(rule, r.frames, r.rate) for r in recordings if r.site == site}
+        starts = {name: plan.starts() / plan.rate for name, plan in plans.items()}
+        # Only windows that count say how a site's clocks run.
+        heard = {
+            r.name: [k for k, s in enumerate(starts[r.name]) if k not in r.lost and times(r, s)[1]]
+            for r in recordings
+            if r.site == site
+        }
+        absolute = all(
+            times(r, starts[r.name][k])[0] is not None
+            for r in recordings
+            for k in heard.get(r.name, [])
+        )
+
+        def begin(
+            r: Recording, heard: Any = heard, starts: Any = starts, absolute: bool = absolute
+        ) -> dt.datetime:
+            assert r.clock is not None
+            start_s = starts[r.name][heard[r.name][0]]
+            utc = times(r, start_s)[0]
+            if not absolute or utc is None:
+                return r.clock
+            return utc.replace(tzinfo=None) - dt.timedelta(seconds=start_s)
+
         for channel in (0, 1):
-            ours = [
-                r
-                for r in recordings
-                if r.site == site and channel in r.channels and r.clock is not None
-            ]
-            if zone is not None:
-                ours = [r for r in ours if r.offset is not None]
-            # Only recordings of which something was scored say how a site's clocks run.
-            heard = [
-                r
-                for r in recordings
-                if r.site == site and r.clock is not None and (zone is None or r.offset is not None)
-                if set(range(WindowPlan(rule, r.frames, r.rate).count)) - r.lost
-            ]
-            absolute = all(r.offset is not None for r in heard)
-
-            def begin(r: Recording, absolute: bool = absolute) -> dt.datetime:
-                assert r.clock is not None
-                return r.clock - r.offset if absolute and r.offset is not None else r.clock
-
+            ours = [r for r in recordings if heard.get(r.name) and channel in r.channels]
             end = dt.datetime.min
             for r in sorted(ours, key=lambda r: (begin(r), r.name)):
-                plan = WindowPlan(rule, r.frames, r.rate)
-                windows = [k for k in range(plan.count) if k not in r.lost]
-                for k in windows:
-                    start = dt.timedelta(seconds=plan.start(k) / r.rate)
-                    if begin(r) + start < end:
+                for k in heard[r.name]:
+                    start_s = starts[r.name][k]
+                    if begin(r) + dt.timedelta(seconds=start_s) < end:
                         continue
-                    assert r.clock is not None
-                    when = r.clock + start
-                    if zone is not None:
-                        utc = r.utc(when)
-                        assert utc is not None
-                        when = utc.astimezone(zoneinfo.ZoneInfo(zone)).replace(tzinfo=None)
+                    when = times(r, start_s)[1]
+                    assert when is not None
                     place = (site, channel) if each else (site,)
                     hour = (*place, when.replace(minute=0, second=0, microsecond=0))
                     scored[hour] += 1
@@ -506,10 +528,20 @@ def slow(
                         scores = {x: s for x, s in scores.items() if x == top}
                     for x, score in scores.items():
                         positive[x, *hour] += score >= 0.5
-                for k in windows[-1:]:
-                    stop = dt.timedelta(seconds=plan.end(k) / r.rate)
-                    end = max(end, begin(r) + stop)
+                stop = plans[r.name].end(heard[r.name][-1]) / r.rate
+                end = max(end, begin(r) + dt.timedelta(seconds=stop))
     return {(x, *hour): (positive[x, *hour], count) for hour, count in scored.items() for x in "xy"}
+
+
+deployed = st.builds(
+    lambda site, clock, zone, open_day: Deployment(
+        site, clock, zone, first_day=DAY.date() + dt.timedelta(days=1) if open_day else None
+    ),
+    st.sampled_from("AB"),
+    st.sampled_from(["utc", "-05:00", "+05:45"]),
+    st.sampled_from([None, "Asia/Kathmandu", "America/New_York"]),
+    st.booleans(),
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -520,7 +552,9 @@ def slow(
     tail=st.sampled_from(["pad", "shift", "drop"]),
     task=st.sampled_from(["multilabel", "singlelabel"]),
     each=st.booleans(),
-    zone=st.sampled_from([None, "Asia/Kathmandu", "America/St_Johns"]),
+    zone=st.sampled_from([None, "clock", "Asia/Kathmandu", "America/St_Johns"]),
+    deployments=st.none()
+    | st.lists(deployed, min_size=1, max_size=2, unique_by=lambda d: d.site).map(tuple),
 )
 def test_activity_is_what_the_slow_reference_counts(
     recordings: list[Recording],
@@ -530,6 +564,7 @@ def test_activity_is_what_the_slow_reference_counts(
     task: str,
     each: bool,
     zone: str | None,
+    deployments: tuple[Deployment, ...] | None,
 ) -> None:
     rule = WindowRule(window, window * hop, tail)
     for r in recordings:
@@ -537,14 +572,16 @@ def test_activity_is_what_the_slow_reference_counts(
         r.lost |= {plan.count - 1} if plan.dropped else set()
         r.channels = r.channels if each else (0,)
     dataset = tables(recordings, rule, task=task, channel="each" if each else "0")
+    dataset.given = deployments
+    expected = slow(recordings, rule, task, each, zone, deployments)
     try:
         found = measured(dataset, zone=zone)
     except UserError:
-        # Refused only where there is something, and none of it has an offset.
-        assert not slow(recordings, rule, task, each, zone)
-        assert zone is not None and recordings
+        # Refused only where there is something, and none of it has a time in the zone.
+        assert not expected and recordings
+        assert zone not in (None, "clock") or (zone is None and deployments is not None)
         return
-    assert found == slow(recordings, rule, task, each, zone)
+    assert found == expected
 
 
 def long_table(by: Any = "hour", days: int = 12, sites: int = 2) -> pa.Table:
