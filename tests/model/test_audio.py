@@ -9,7 +9,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.audio import AudioError, Sound, decode_span, read_header, read_windows
+from model.audio import decode_span, read_windows
+from model.sound import AudioError, Sound, read_header
 from model.windows import WindowPlan, WindowRule
 
 RATE = 8000
