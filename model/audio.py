@@ -22,7 +22,8 @@ MARGIN = 256
 """Samples (at the lower of the two rates) that resampling needs on both sides of a span: from
 128 on, a span's samples equal those of the whole recording to 4e-7 of full scale."""
 PIECE = 4096
-"""Samples first tried when a block cannot be read: about one FLAC frame."""
+"""Samples first tried when a block cannot be read, up to a multiple of it: mostly a FLAC frame."""
+ENDS = "the file ends before its samples"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class _Loss:
 def _read_block(sound: Sound, start: int, count: int) -> tuple[Float32, list[_Loss]]:
     """Exactly `count` samples from `start`; what cannot be read is zero, and a loss."""
     stop, error = start + count, "fewer samples than the header says"
+    if start >= sound.end:
+        return _nothing(sound, start, stop)
     clear, losses = _around_gaps(sound, start, stop)
     block = np.zeros((0, sound.info.channels), np.float32)
     if not losses:
@@ -66,7 +69,16 @@ def _read_block(sound: Sound, start: int, count: int) -> tuple[Float32, list[_Lo
         clear = [(start + len(block), stop)]
     for first, last in clear:
         losses += _salvage(sound, whole[first - start : last - start], first, error)
+    if sum(loss.stop - loss.start for loss in losses) == count:
+        sound.look_ahead(start)
+        if start >= sound.end:
+            return _nothing(sound, start, stop)
     return whole, losses
+
+
+def _nothing(sound: Sound, start: int, stop: int) -> tuple[Float32, list[_Loss]]:
+    block = np.zeros((stop - start, sound.info.channels), np.float32)
+    return block, [_Loss(start, stop, "truncated", ENDS)]
 
 
 def _around_gaps(sound: Sound, start: int, stop: int) -> tuple[list[tuple[int, int]], list[_Loss]]:
@@ -84,7 +96,7 @@ def _salvage(sound: Sound, target: Float32, start: int, error: str) -> list[_Los
     """Reads what can be read from `start` into `target`, in small pieces; the rest are losses."""
     losses, at, piece = [], 0, PIECE
     while at < len(target):
-        size = min(piece, len(target) - at)
+        size = min(piece - (start + at) % PIECE, len(target) - at)
         got = target[:0]
         try:
             sound.reopen()
@@ -190,7 +202,7 @@ def _decode(
     stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
     losses: list[_Loss] = []
     if frames < plan.frames:
-        losses.append(_Loss(frames, plan.frames, "truncated", "the file ends before its samples"))
+        losses.append(_Loss(frames, plan.frames, "truncated", ENDS))
 
     k, at = first, begin
     while k < stop:

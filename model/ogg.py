@@ -28,11 +28,17 @@ def find_gaps(
             found.append((position, missing))
             missing = False
     ends = [max(0, min(frames, frames - round((found[-1][0] - p) * scale))) for p, _ in found]
-    gaps = []
+    gaps: list[tuple[int, int]] = []
     for i, (_, after_missing) in enumerate(found):
-        if after_missing:
-            start, stop = ends[i - 1] if i else 0, ends[min(i + pages, len(ends)) - 1]
-            gaps.append((min(start, stop), max(start, stop)))
+        if not after_missing:
+            continue
+        start, stop = ends[i - 1] if i else 0, ends[min(i + pages, len(ends)) - 1]
+        if gaps and start <= gaps[-1][1]:
+            start, stop = gaps.pop()[0], max(start, stop)
+        gaps.append((start, stop))
+    if gaps and ends != sorted(ends):
+        # Pages in a wrong order: from here on libsndfile does not find its place.
+        return [(min(start for start, _ in gaps), frames)]
     return gaps
 
 

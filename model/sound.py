@@ -25,6 +25,10 @@ CODES = {1: "not_audio", 4: "unsupported", 17: "memory", 18: "unsupported"}
 """Reasons for libsndfile's codes; every other one means damage."""
 TAIL_BYTES = 256 * 1024
 """Bytes at a FLAC's end that hold the head of a frame, whatever its size."""
+SAMPLES_PER_BYTE = 8192
+"""More samples than this for each byte of the file are told by a wrong header only."""
+OFFSET = re.compile(r"(?:PCM|Granule pos) offset *: *(\d+)")
+"""Where libsndfile says that an OGG begins."""
 KNOWN_CHUNKS = frozenset(
     {b"fmt ", b"data", b"LIST", b"guan", b"bext", b"fact", b"cue ", b"wamd", b"id3 ", b"ID3 "}
     | {b"JUNK", b"PAD ", b"FLLR", b"iXML", b"axml", b"smpl", b"inst", b"PEAK", b"plst", b"labl"}
@@ -110,8 +114,9 @@ class _Source(io.RawIOBase):
 class Sound:
     """An open recording, local or under any fsspec URL; a context manager.
 
-    `info.frames` are the samples that are there, whatever the header says. Raises AudioError where
-    it cannot be opened, or where it does not have `size_bytes`; OSError where storage fails.
+    `info.frames` are the samples that are there, whatever the header says, and `end` those that
+    may be readable: it moves when `look_ahead` finds nothing. Raises AudioError where it cannot be
+    opened, or where it does not have `size_bytes`; OSError where storage fails.
     """
 
     def __init__(self, path: str, size_bytes: int | None = None) -> None:
@@ -119,6 +124,8 @@ class Sound:
         self._expected = size_bytes
         self._repair: tuple[int, bytes] | None = None
         self._gaps: list[tuple[int, int]] | None = None
+        self._before = 0
+        self._readable = 0
         self._open()
         try:
             rate, channels = self._sound.samplerate, self._sound.channels
@@ -126,8 +133,11 @@ class Sound:
                 raise AudioError("damaged", f"a sample rate of {rate} Hz")
             if channels > MAX_CHANNELS:
                 raise AudioError("unsupported", f"{channels} channels, more than {MAX_CHANNELS}")
-            kind = f"{self._sound.format}/{self._sound.subtype}"
-            self.info = AudioInfo(self._frames(), rate, channels, kind)
+            kind, frames = f"{self._sound.format}/{self._sound.subtype}", self._frames()
+            if frames > SAMPLES_PER_BYTE * self._size:
+                raise AudioError("damaged", f"{frames:,} samples in {self._size:,} bytes")
+            self.info = AudioInfo(frames, rate, channels, kind)
+            self.end = frames
         except BaseException:
             self.close()
             raise
@@ -165,6 +175,8 @@ class Sound:
         frames: int = self._sound.frames
         if self._sound.format == "FLAC":
             return self._flac_frames(frames)
+        if self._sound.format == "OGG":
+            return self._ogg_frames(frames)
         if not frames and self._sound.format in ("WAV", "WAVEX"):
             found = UNCLOSED.search(self._source.part(0, 4096))
             if found and found.end() < self._size:
@@ -193,6 +205,30 @@ class Sound:
             return promised
         raise AudioError("damaged", "a header without a length, and no frame at the end")
 
+    def _ogg_frames(self, frames: int) -> int:
+        """An OGG's samples with those of lost first pages, which libsndfile takes for no part."""
+        offset = OFFSET.search(self._sound.extra_info)
+        before = round(int(offset[1]) * self._scale) if offset else 0
+        gaps = self._find_gaps(frames + before) if before else []
+        if not gaps or gaps[0][0]:
+            return frames
+        self._before, self._gaps = before, gaps
+        return frames + before
+
+    @property
+    def _scale(self) -> float:
+        """Samples for each step of an OGG page's position."""
+        opus = self._sound.subtype == "OPUS"
+        return self._sound.samplerate / 48_000 if opus else 1.0
+
+    def _find_gaps(self, frames: int) -> list[tuple[int, int]]:
+        log = self._sound.extra_info
+        if "hole" not in log and "Skipped" not in log:
+            return []
+        # After a gap, libsndfile finds its place in Vorbis at once, in Opus a page later.
+        pages = 2 if self._sound.subtype == "OPUS" else 1
+        return find_gaps(self._source.part, frames, self._scale, pages)
+
     def _is_readable(self, sample: int) -> bool:
         try:
             self.reopen()
@@ -211,15 +247,33 @@ class Sound:
 
     def read(self, start: int, count: int) -> Float32:
         """Up to `count` samples from `start`: float32 (n, channels). Raises AudioError."""
+        place = start - self._before
+        count = min(count, self._sound.frames - place)
+        if count < 1:
+            return np.zeros((0, self._sound.channels), np.float32)
         try:
-            if self._sound.tell() != start:
-                self._sound.seek(start)
+            if self._sound.tell() != place and self._sound.seek(place) != place:
+                raise AudioError("damaged", "the decoder does not find the place")
             block: Float32 = self._sound.read(count, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, MemoryError) as error:
             self.check_storage()
             raise as_audio_error(error) from error
         self.check_storage()
         return block
+
+    def look_ahead(self, start: int) -> None:
+        """Sets `end` to `start` if nothing can be read from there on.
+
+        Tried at growing distances: each try may cost the reading of all that lies before.
+        """
+        if start < self._readable:
+            return
+        ahead = [start + self.info.sample_rate * 2**i for i in range(40)]
+        for sample in [*(at for at in ahead if at < self.end), self.end - 1]:
+            if self._is_readable(sample):
+                self._readable = sample
+                return
+        self.end = start
 
     def gaps(self) -> list[tuple[int, int]]:
         """The samples [start, stop) that damaged pages of an OGG held.
@@ -228,12 +282,7 @@ class Sound:
         The file is searched, once, when that log tells of damage; until then there are none.
         """
         if self._gaps is None and self._sound.format == "OGG":
-            log = self._sound.extra_info
-            if "hole" in log or "Skipped" in log:
-                opus = self._sound.subtype == "OPUS"
-                scale = self.info.sample_rate / 48_000 if opus else 1.0
-                # After a gap, libsndfile finds its place in Vorbis at once, in Opus a page later.
-                self._gaps = find_gaps(self._source.part, self.info.frames, scale, 1 + opus)
+            self._gaps = self._find_gaps(self.info.frames) or None
         return self._gaps or []
 
     def reopen(self) -> None:
