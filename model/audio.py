@@ -5,20 +5,15 @@ that is the same wherever the span starts, and cut into windows. Damage costs th
 touch it, and nothing else.
 """
 
-import io
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Self
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
-from model.reasons import REASONS
+from model.sound import AudioError, Sound, as_audio_error
 from model.windows import WindowPlan, WindowRule
 
 Float32 = npt.NDArray[np.float32]
@@ -27,29 +22,8 @@ MARGIN = 256
 """Samples (at the lower of the two rates) that resampling needs on both sides of a span: from
 128 on, a span's samples equal those of the whole recording to 4e-7 of full scale."""
 PIECE = 4096
-"""Samples first tried when a block cannot be read: about one FLAC frame."""
-UNRECOGNISED = {1, 3, 4}
-"""libsndfile's codes for a format or encoding that it does not know."""
-
-
-class AudioError(Exception):
-    """A recording cannot be read: `reason` is a code of `REASONS`, the text what was said."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.curable = REASONS[reason].curable
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What the decoder says of a recording: frames (samples per channel), rate in Hz, format."""
-
-    frames: int
-    sample_rate: int
-    channels: int
-    format: str
+"""Samples first tried when a block cannot be read, up to a multiple of it: mostly a FLAC frame."""
+ENDS = "the file ends before its samples"
 
 
 @dataclass(frozen=True)
@@ -60,108 +34,6 @@ class Decoded:
     waveform: Float32 | None
     reason: str | None = None
     message: str | None = None
-
-
-class _Watched(io.RawIOBase):
-    """Keeps the exception of a file that libsndfile calls back: C code would swallow it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: BaseException | None = None
-
-    def _try(self, call: Any, *args: Any) -> Any:
-        try:
-            return call(*args)
-        except Exception as error:
-            self.error = error
-            return None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._try(self._file.readinto, buffer) or 0  # type: ignore[attr-defined]
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._try(self._file.seek, offset, whence) or 0
-
-    def tell(self) -> int:
-        return self._try(self._file.tell) or 0
-
-
-class Sound:
-    """An open recording, local or under any fsspec URL; a context manager.
-
-    Raises AudioError where it cannot be opened, and OSError where storage fails.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._watched: _Watched | None = None
-        self._open()
-        kind = f"{self._sound.format}/{self._sound.subtype}"
-        self.info = AudioInfo(
-            self._sound.frames, self._sound.samplerate, self._sound.channels, kind
-        )
-
-    def _open(self) -> None:
-        try:
-            if "://" in self.path:
-                self._watched = _Watched(fsspec.open(self.path, "rb").open())
-                source: Any = self._watched
-            else:
-                source = os.open(self.path, os.O_RDONLY)
-        except FileNotFoundError as error:
-            raise AudioError("vanished", "the file is not there any more") from error
-        except PermissionError as error:
-            raise AudioError("permission", "the file may not be read") from error
-        except IsADirectoryError as error:
-            raise AudioError("not_audio", "a folder, not a file") from error
-        try:
-            self._sound = soundfile.SoundFile(source, closefd=True)
-        except soundfile.LibsndfileError as error:
-            self.check_storage()
-            reason = "not_audio" if error.code in UNRECOGNISED else "damaged"
-            raise AudioError(reason, error.error_string) from error
-        except MemoryError as error:
-            raise AudioError("memory", "not enough memory") from error
-        self.check_storage()
-
-    def check_storage(self) -> None:
-        """Raises what storage raised while the decoder was reading."""
-        if self._watched is not None and self._watched.error is not None:
-            raise self._watched.error
-
-    def read(self, start: int, count: int) -> Float32:
-        """Up to `count` samples from `start`: float32 (n, channels); soundfile's errors pass."""
-        try:
-            if self._sound.tell() != start:
-                self._sound.seek(start)
-            block: Float32 = self._sound.read(count, dtype="float32", always_2d=True)
-            return block
-        finally:
-            self.check_storage()
-
-    def reopen(self) -> None:
-        """Opens the recording again: after an error the decoder's state is not to be trusted."""
-        self.close()
-        self._open()
-
-    def close(self) -> None:
-        """Closes the recording."""
-        self._sound.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def read_header(path: str) -> AudioInfo:
-    """Frames, rate, channels and format of a recording; AudioError if it cannot be opened."""
-    with Sound(path) as sound:
-        return sound.info
 
 
 @dataclass(frozen=True)
@@ -176,34 +48,71 @@ class _Loss:
 
 def _read_block(sound: Sound, start: int, count: int) -> tuple[Float32, list[_Loss]]:
     """Exactly `count` samples from `start`; what cannot be read is zero, and a loss."""
-    try:
-        block = sound.read(start, count)
-        error = "fewer samples than the header says"
-    except soundfile.LibsndfileError as failure:
-        block, error = np.zeros((0, sound.info.channels), np.float32), failure.error_string
-    if len(block) == count:
-        return block, []
+    stop, error = start + count, "fewer samples than the header says"
+    if start >= sound.end:
+        return _nothing(sound, start, stop)
+    clear, losses = _around_gaps(sound, start, stop)
+    block = np.zeros((0, sound.info.channels), np.float32)
+    if not losses:
+        try:
+            block = sound.read(start, count)
+        except AudioError as failure:
+            if failure.curable:
+                raise
+            error = failure.message
+        clear, losses = _around_gaps(sound, start, stop)
+        if len(block) == count and not losses:
+            return block, []
     whole = np.zeros((count, sound.info.channels), np.float32)
-    whole[: len(block)] = block
-    losses, at, piece = [], len(block), PIECE
-    while at < count:
-        size = min(piece, count - at)
+    if not losses:
+        whole[: len(block)] = block
+        clear = [(start + len(block), stop)]
+    for first, last in clear:
+        losses += _salvage(sound, whole[first - start : last - start], first, error)
+    if sum(loss.stop - loss.start for loss in losses) == count:
+        sound.look_ahead(start)
+        if start >= sound.end:
+            return _nothing(sound, start, stop)
+    return whole, losses
+
+
+def _nothing(sound: Sound, start: int, stop: int) -> tuple[Float32, list[_Loss]]:
+    block = np.zeros((stop - start, sound.info.channels), np.float32)
+    return block, [_Loss(start, stop, "truncated", ENDS)]
+
+
+def _around_gaps(sound: Sound, start: int, stop: int) -> tuple[list[tuple[int, int]], list[_Loss]]:
+    """The stretches of samples that no damaged page held, and the losses between them."""
+    clear, losses = [], []
+    for first, last in sound.gaps():
+        if first < stop and last > start:
+            clear.append((start, max(start, first)))
+            start = min(stop, last)
+            losses.append(_Loss(clear[-1][1], start, "damaged", "a damaged page"))
+    return [*clear, (start, stop)], losses
+
+
+def _salvage(sound: Sound, target: Float32, start: int, error: str) -> list[_Loss]:
+    """Reads what can be read from `start` into `target`, in small pieces; the rest are losses."""
+    losses, at, piece = [], 0, PIECE
+    while at < len(target):
+        size = min(piece - (start + at) % PIECE, len(target) - at)
+        got = target[:0]
         try:
             sound.reopen()
             got = sound.read(start + at, size)
-        except (soundfile.LibsndfileError, AudioError) as failure:
-            if isinstance(failure, AudioError) and failure.curable:
+        except AudioError as failure:
+            if failure.curable:
                 raise
-            got = whole[:0]
-            error = str(getattr(failure, "error_string", None) or failure)
-        whole[at : at + len(got)] = got
+            error = failure.message
+        target[at : at + len(got)] = got
         if len(got) < size:
             losses.append(_Loss(start + at + len(got), start + at + size, "damaged", error))
-            piece = min(2 * piece, count)
+            piece = min(2 * piece, max(PIECE, len(target)))
         else:
             piece = PIECE
         at += size
-    return whole, losses
+    return losses
 
 
 def _mono(block: Float32, channel: int | None) -> Float32:
@@ -247,7 +156,7 @@ def decode_span(
 
     `plan` is that of the whole recording; `sample_rate` (Hz) and `window_samples` are the model's.
     `channel` counts from 0; None is the mean of all. Raises AudioError("changed") if the
-    recording's rate is not the planned one, OSError if storage fails.
+    recording's rate is not the planned one, AudioError("memory"), and OSError if storage fails.
     """
     info = sound.info
     if info.sample_rate != plan.rate:
@@ -258,9 +167,19 @@ def decode_span(
         return
     scored_stop = min(stop, plan.count - 1) if plan.dropped else stop
     if scored_stop > first:
-        yield from _decode(sound, plan, first, scored_stop, sample_rate, window_samples, channel)
+        try:
+            yield from _decode(
+                sound, plan, first, scored_stop, sample_rate, window_samples, channel
+            )
+        except MemoryError as error:
+            raise as_audio_error(error) from error
     for k in range(max(first, scored_stop), stop):
         yield Decoded(k, None, "tail", "the partial last window is left out")
+
+
+def _is_silent(samples: Float32) -> bool:
+    """Whether all samples are equal: a dead microphone need not give zero. One alone may be any."""
+    return not samples.any() or (len(samples) > 1 and bool((samples == samples[0]).all()))
 
 
 def _decode(
@@ -273,6 +192,7 @@ def _decode(
     channel: int | None,
 ) -> Iterator[Decoded]:
     rate, frames = plan.rate, min(sound.info.frames, plan.frames)
+    step = max(PIECE, rate // sound.info.channels)
     margin = math.ceil(MARGIN * max(rate / sample_rate, 1))
     grid = rate // math.gcd(rate, sample_rate)
     begin = max(0, plan.start(first) - margin) // grid * grid
@@ -282,14 +202,14 @@ def _decode(
     stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
     losses: list[_Loss] = []
     if frames < plan.frames:
-        losses.append(_Loss(frames, plan.frames, "truncated", "the file ends before its samples"))
+        losses.append(_Loss(frames, plan.frames, "truncated", ENDS))
 
     k, at = first, begin
     while k < stop:
         window_start, window_end = plan.start(k), plan.end(k)
         cut = round(window_start * sample_rate / rate)
         while at < end and resampled.stop < cut + window_samples:
-            size = min(rate, end - at)
+            size = min(step, end - at)
             block, lost = _read_block(sound, at, size)
             mono = _mono(block, channel)
             if not math.isfinite(float(mono.sum(dtype=np.float64))):
@@ -309,8 +229,8 @@ def _decode(
         hit = next((loss for loss in losses if loss.start < window_end), None)
         if hit is not None:
             yield Decoded(k, None, hit.reason, hit.message)
-        elif not heard.cut(window_start, window_end).any():
-            yield Decoded(k, None, "silent", "every sample is zero")
+        elif _is_silent(heard.cut(window_start, window_end)):
+            yield Decoded(k, None, "silent", "every sample has the same value")
         else:
             waveform = np.zeros(window_samples, np.float32)
             sounding = resampled.cut(cut, cut + window_samples)

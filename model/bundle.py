@@ -17,6 +17,7 @@ import fsspec.core
 
 from model.errors import UserError
 from model.frontend import FrontEnd
+from model.network_file import problem_of
 
 SCHEMA_VERSION = 1
 DOCUMENT = "bundle.json"
@@ -74,13 +75,15 @@ class Bundle:
 def load_bundle(path_or_url: str) -> Bundle:
     """Reads and checks the bundle in a folder or at an fsspec URL.
 
-    Raises UserError if it cannot be read, if its schema is unknown or broken, or if any file is
-    missing or differs from its SHA-256.
+    Raises UserError if it cannot be read, if its schema is unknown or broken, if any file is
+    missing or differs from its SHA-256, or if a network holds more than Keras's own layers.
     """
     path = _place(path_or_url)
     bundle = _parse(path, _read(path, DOCUMENT))
     for name in bundle.files:
-        bundle.read_file(name)
+        content = bundle.read_file(name)
+        if name in bundle.networks:
+            _check_network(path, name, content)
     return bundle
 
 
@@ -104,6 +107,8 @@ def write_bundle(
     check_vacant(path)
     data = {f"network-{i}.keras": keras_bytes(network) for i, network in enumerate(networks)}
     names = list(data)
+    for name in names:
+        _check_network(path, name, data[name])
     data[LOG] = _json(log)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -284,6 +289,12 @@ def _check_files(path: str, document: dict[str, Any]) -> None:
         _check(isinstance(name, str) and name in files, path, f"has no SHA-256 of {name}")
         _check(name.endswith(".keras"), path, f"has the network {name}, which is no .keras file")
     _check(len(set(networks)) == len(networks), path, "names a network twice")
+
+
+def _check_network(path: str, name: str, content: bytes) -> None:
+    problem = problem_of(content)
+    if problem:
+        raise UserError(f"{path}/{name} {problem}; use a network of Keras's own layers.")
 
 
 def _check(holds: bool, path: str, problem: str) -> None:

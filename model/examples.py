@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from model.annotations import Annotation, AnnotationSet, Warnings
-from model.audio import AudioError, read_header, read_windows
+from model.audio import read_windows
 from model.bundle import Task
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
+from model.sound import AudioError, read_header
 from model.windows import WindowPlan, WindowRule
 
 Float32 = npt.NDArray[np.float32]

@@ -18,7 +18,7 @@ REASONS = {
     "damaged": Reason(False, "the decoder failed, or gave fewer samples than the header says"),
     "truncated": Reason(False, "the file ends before the samples that its header promises"),
     "not_finite": Reason(False, "samples that are infinite or not a number"),
-    "silent": Reason(False, "digital silence: every sample of the window is zero"),
+    "silent": Reason(False, "digital silence: every sample of the window has the same value"),
     "tail": Reason(False, "the partial last window, left out by --tail drop"),
     "no_channel": Reason(False, "the recording does not have the channel asked for"),
     "triggered": Reason(False, "amplitude-triggered recording, whose times are not those of sound"),

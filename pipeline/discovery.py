@@ -1,48 +1,50 @@
 """Discovery: the recordings below the inputs, as a listing that no file was opened for."""
 
-import csv
 import glob
 import heapq
-import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-import fsspec
-
 from model.errors import UserError
+from pipeline.lists import SUFFIXES, Line, read_list
 from pipeline.storage import Entry, Folder, absolute, entry_of, is_local, local_entry
 
 EXTENSIONS = frozenset(
     {"wav", "wave", "w64", "rf64", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff"}
 )
 UNSUPPORTED = frozenset({"wac"})
-LISTS = (".txt", ".csv", ".parquet")
 THREADS = 16
 MAGIC = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
 class Input:
-    """One `--input`: the entries that it names, and the folder under which they are named."""
+    """One `--input`: the entries that it names, and the folder under which they are named.
+
+    `told` is what a list tells of the recording at a URL.
+    """
 
     root: str
     entries: tuple[Entry, ...]
+    told: Mapping[str, Line] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Listing:
     """Recordings found: each entry once, sorted by name under the root.
 
-    `unlisted` are the folders that could not be listed, with what was said.
+    `unlisted` are the folders that could not be listed, with what was said; `told` is what lists
+    tell of a recording, by its name.
     """
 
     root: str
     recordings: tuple[tuple[str, Entry], ...]
     unlisted: tuple[str, ...]
+    told: Mapping[str, Line] = field(default_factory=dict)
 
 
 def extension(name: str) -> str:
@@ -71,7 +73,9 @@ def discover(inputs: Sequence[str], root: str | None = None) -> Listing:
         for entry in _walk(item.entries, unlisted):
             entries[entry.url] = entry
     named = sorted((name_under(top, entry.url), entry) for entry in entries.values())
-    return Listing(top, tuple(named), tuple(sorted(unlisted)))
+    lines = {url: line for item in found for url, line in item.told.items()}
+    told = {name: lines[entry.url] for name, entry in named if entry.url in lines}
+    return Listing(top, tuple(named), tuple(sorted(unlisted)), told)
 
 
 def common_root(roots: Sequence[str]) -> str:
@@ -113,7 +117,7 @@ def name_under(root: str, url: str) -> str:
 def _resolve(text: str) -> Input:
     """What one input names: a thing that exists, the entries of a list, or a pattern."""
     entry = _entry(text)
-    if entry is not None and not entry.is_folder and text.lower().endswith(LISTS):
+    if entry is not None and not entry.is_folder and text.lower().endswith(SUFFIXES):
         return _read_list(text)
     if entry is not None:
         return Input(text if entry.is_folder else _parent(text), (entry,))
@@ -163,48 +167,28 @@ def _glob(pattern: str) -> tuple[Entry, ...]:
 
 
 def _read_list(url: str) -> Input:
-    """The inputs that a text (a line each), CSV or Parquet file lists."""
-    where = _parent(url)
-    lines = [line for line in _lines(url) if line]
-    if not lines:
-        raise UserError(f"The list {url} names no recordings.")
-    places = [
-        absolute(line) if "://" in line or line.startswith("/") else absolute(f"{where}/{line}")
-        for line in lines
-    ]
-    entries = []
-    for place in places:
-        entry = _entry(place)
-        entries.append(entry or Entry(place, None, None, False))
-    return Input(common_root([_parent(place) for place in places]), tuple(entries))
-
-
-def _lines(url: str) -> list[str]:
-    with fsspec.open(url, "rb") as file:
-        content = file.read()
-    if url.lower().endswith(".parquet"):
-        import pyarrow.parquet as pq
-
-        rows = pq.read_table(io.BytesIO(content))
-        column = _path_column(rows.column_names, url)
-        values: list[object] = rows[column].to_pylist()
-        return [str(value) for value in values if value is not None]
-    text: str = content.decode("utf-8-sig")
-    if url.lower().endswith(".csv"):
-        table = csv.DictReader(io.StringIO(text))
-        column = _path_column(list(table.fieldnames or []), url)
-        return [str(row[column] or "") for row in table]
-    return text.splitlines()
-
-
-def _path_column(names: Sequence[str], url: str) -> str:
-    known = [name for name in names if name in ("recording", "file", "path", "url")]
-    if len(known) != 1:
-        raise UserError(
-            f"The list {url} needs one column recording, file, path or url; it has "
-            f"{', '.join(names) or 'none'}."
-        )
-    return known[0]
+    """The inputs that a list names, and what it tells of them."""
+    folder = _parent(url)
+    entries, told = [], dict[str, Line]()
+    for line in read_list(url):
+        is_whole = "://" in line.path or line.path.startswith("/")
+        place = absolute(line.path if is_whole else f"{folder}/{line.path}")
+        entry = _entry(place) or Entry(place, None, None, False)
+        entries.append(entry)
+        if line.start is None and line.site is None:
+            continue
+        if entry.is_folder and not is_recording(PurePosixPath(place).name):
+            raise UserError(
+                f"The list {url} names the folder {place} in {line.where}; a start_clock or site "
+                "can be given for files only."
+            )
+        other = told.setdefault(place, line)
+        if (other.start, other.site) != (line.start, line.site):
+            raise UserError(
+                f"The list {url} tells {place} one start_clock and site in {other.where} and "
+                f"another in {line.where}; remove one."
+            )
+    return Input(common_root([_parent(entry.url) for entry in entries]), tuple(entries), told)
 
 
 def _walk(entries: Sequence[Entry], unlisted: list[str]) -> Iterator[Entry]:

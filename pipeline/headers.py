@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
+from model.sound import KNOWN_CHUNKS
 from pipeline.notes import parse_guano, read_notes
 
 MAX_CHUNKS = 1000
@@ -14,10 +15,6 @@ MAX_TEXT = 1 << 20
 PLACEHOLDERS = frozenset({0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})
 """Data sizes that programs write when they cannot know it (sox, arecord, ffmpeg)."""
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
-KNOWN_CHUNKS = frozenset(
-    {b"fmt ", b"data", b"LIST", b"guan", b"bext", b"fact", b"cue ", b"wamd", b"id3 ", b"ID3 "}
-    | {b"JUNK", b"PAD ", b"FLLR", b"iXML", b"axml", b"smpl", b"inst", b"PEAK", b"plst", b"labl"}
-)
 
 
 @dataclass(frozen=True)

@@ -19,20 +19,30 @@ LISTING = pa.schema(
         ("url", pa.binary()),
         ("stamp", pa.string()),
         ("is_folder", pa.bool_()),
+        ("inventory_clock", pa.timestamp("us")),
+        ("inventory_utc", pa.timestamp("us", tz="UTC")),
+        ("inventory_site", pa.string()),
     ]
 )
-INDEX = "_index/files-v1.parquet"
+TOLD = "inventory_clock, inventory_utc, inventory_site"
+"""What a list tells of a recording: never kept in the index, for the list may change."""
+INDEX = "_index/files-v2.parquet"
 """Rows of earlier inventories; rebuilt when it is missing. The name changes with what is probed."""
 
 
 def listing_table(listing: Listing) -> pa.Table:
     """A listing as a table of `LISTING`."""
     entries = [entry for _, entry in listing.recordings]
+    lines = [listing.told.get(name) for name, _ in listing.recordings]
+    starts = [line.start if line else None for line in lines]
     columns = [
         pa.array([name for name, _ in listing.recordings], pa.string()),
         pa.array([os.fsencode(entry.url) for entry in entries], pa.binary()),
         pa.array([entry.stamp for entry in entries], pa.string()),
         pa.array([entry.is_folder for entry in entries], pa.bool_()),
+        pa.array([start.clock if start else None for start in starts], pa.timestamp("us")),
+        pa.array([start.utc if start else None for start in starts], pa.timestamp("us", "UTC")),
+        pa.array([line.site if line else None for line in lines], pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=LISTING)
 
@@ -67,8 +77,21 @@ def take_inventory(
         inventory = pa.concat_tables(tables).sort_by("recording")
         _write(out, INDEX, _index(index, inventory))
     else:
-        inventory = tables[0].sort_by("recording")
-    return inventory
+        inventory = tables[0]
+    return _with_told(inventory, listed)
+
+
+def _with_told(inventory: pa.Table, listed: pa.Table) -> pa.Table:
+    """The inventory, sorted, with what this run's lists tell."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("inventory", inventory)
+        connection.register("listed", listed)
+        told: pa.Table = connection.sql(
+            f"""SELECT i.* EXCLUDE ({TOLD}), {TOLD.replace("inv", "l.inv")}
+                FROM inventory i JOIN listed l USING (recording) ORDER BY recording"""
+        ).to_arrow_table()
+    return told.select(INVENTORY.names).cast(INVENTORY)
 
 
 def _read_index(out: Folder) -> pa.Table:

@@ -5,18 +5,22 @@ import os
 from dataclasses import replace
 from typing import BinaryIO
 
-from model.audio import AudioError, Sound
+from model.sound import AudioError, AudioInfo, Sound
 from pipeline.clock import is_triggered_name
 from pipeline.discovery import UNSUPPORTED, extension
 from pipeline.headers import HeaderFacts, read_facts
 from pipeline.recording import Recording, unreadable
-from pipeline.storage import Folder
+from pipeline.storage import Folder, is_local
 
+EXPAND = "triggered by amplitude: expand it with AudioMoth's app, and give what that writes"
 END_BYTES = 64 * 1024
 """Bytes at each end of a file that its version is taken from."""
 
 ONE_SIZE = {1, 3, 6, 7}
 """WAV format tags (PCM, float, A-law, mu-law) whose samples all have the same size."""
+
+LONGEST_LOSS_S = 86_400
+"""Seconds that a header may promise beyond what is there: more is no cut, but a wrong number."""
 
 
 def version_of(file: BinaryIO, size: int) -> str:
@@ -37,6 +41,8 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
     row = Recording(recording, url, stamp)
     if is_folder:
         return unreadable(row, "not_audio", "a folder, not a file")
+    if is_local(url) and os.path.exists(url) and not os.path.isfile(url):
+        return unreadable(row, "not_audio", "a pipe or device, not a file")
     parent, _, name = url.rpartition("/")
     try:
         with Folder(parent).open(name) as file:
@@ -45,7 +51,11 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
             if extension(name) in UNSUPPORTED:
                 return unreadable(row, "unsupported", f"{extension(name).upper()} is not supported")
             if is_triggered_name(name):
-                return unreadable(row, "triggered", "amplitude-triggered: expand it first")
+                return unreadable(
+                    row,
+                    "triggered",
+                    EXPAND,
+                )
             if size == 0:
                 return unreadable(row, "empty", "the file has no bytes")
             file.seek(0)
@@ -62,8 +72,10 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
         reason = "empty" if facts.data_bytes_present == 0 else error.reason
         return unreadable(row, reason, error.message)
     if not info.frames:
+        if facts.data_bytes_present:
+            return unreadable(row, "damaged", "a header that hides its samples")
         return unreadable(row, "empty", "a header and no samples")
-    frames = _frames(info.frames, facts)
+    frames, is_true = _frames(info, facts)
     return replace(
         row,
         frames=frames,
@@ -71,17 +83,27 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
         sample_rate=info.sample_rate,
         channels=info.channels,
         format=info.format,
+        flags=row.flags if is_true else tuple(sorted({*row.flags, "header_lies"})),
     )
 
 
-def _frames(decodable: int, facts: HeaderFacts) -> int:
-    """Samples per channel that are expected: what the header promises, if the file is cut."""
-    promised, present = facts.data_bytes_promised, facts.data_bytes_present
-    if "header_lies" not in facts.flags or not promised or not present or promised <= present:
-        return decodable
-    if facts.format_tag in ONE_SIZE and facts.block_align:
-        return max(decodable, promised // facts.block_align)
-    return max(decodable, round(decodable * (promised / present)))
+def _frames(info: AudioInfo, facts: HeaderFacts) -> tuple[int, bool]:
+    """Samples per channel that are expected, and whether the header told how many there are.
+
+    They are what the header promises, if the file is cut, else what is there.
+    """
+    there, promised = info.frames, facts.frames_promised
+    present, whole = facts.data_bytes_present, facts.data_bytes_promised
+    if facts.container != "flac":
+        promised = there
+        if "header_lies" in facts.flags and present and whole and whole > present:
+            if facts.format_tag in ONE_SIZE and facts.block_align:
+                promised = whole // facts.block_align
+            else:
+                promised = there * whole // present
+    if promised and there < promised <= there + LONGEST_LOSS_S * info.sample_rate:
+        return promised, False
+    return there, promised == there
 
 
 def _with_facts(row: Recording, facts: HeaderFacts) -> Recording:

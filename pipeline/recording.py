@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.clock import ClockTime, TimePattern, name_time
+from pipeline.clock import EARLIEST, ClockTime, TimePattern, name_time
 from pipeline.schema import FACTS
 from pipeline.site import name_site, site_of
 
@@ -24,6 +24,9 @@ _OWN = pa.schema(
         ("guano_utc", pa.timestamp("us", tz="UTC")),
         ("audiomoth_clock", pa.timestamp("us")),
         ("audiomoth_utc", pa.timestamp("us", tz="UTC")),
+        ("inventory_clock", pa.timestamp("us")),
+        ("inventory_utc", pa.timestamp("us", tz="UTC")),
+        ("inventory_site", pa.string()),
         ("reason", pa.string()),
         ("message", pa.string()),
     ]
@@ -34,7 +37,7 @@ INVENTORY = pa.schema([*_OWN, *FACTS])
 
 @dataclass(frozen=True)
 class Recording:
-    """One row of the inventory: only what follows from the file itself.
+    """One row of the inventory: what follows from the file itself, and what the user's list tells.
 
     `frames` are the samples per channel that the header promises; `reason` is the code of a
     recording that cannot be opened, which has no frames.
@@ -48,6 +51,9 @@ class Recording:
     guano_utc: datetime | None = None
     audiomoth_clock: datetime | None = None
     audiomoth_utc: datetime | None = None
+    inventory_clock: datetime | None = None
+    inventory_utc: datetime | None = None
+    inventory_site: str | None = None
     reason: str | None = None
     message: str | None = None
     duration_s: float | None = None
@@ -118,14 +124,21 @@ class PlaceRules:
             named, prefix = matched if matched is not None else (None, None)
         else:
             named, prefix = name_time(name), name_site(name)
-        where = self.site or site_of(recording.recording, self.root_name, prefix)
+        where = (
+            self.site
+            or recording.inventory_site
+            or site_of(recording.recording, self.root_name, prefix)
+        )
         sources = [
             ("guano", recording.guano_clock, recording.guano_utc),
             ("audiomoth", recording.audiomoth_clock, recording.audiomoth_utc),
             ("name", named.clock if named else None, named.utc if named else None),
+            ("inventory", recording.inventory_clock, recording.inventory_utc),
         ]
-        told = [(source, at, utc) for source, at, utc in sources if at is not None]
+        told = [(name, at, utc) for name, at, utc in sources if at and at >= EARLIEST]
         flags = set(recording.flags)
+        if any(at and at < EARLIEST for _, at, _ in sources):
+            flags.add("clock_reset")
         if not told:
             return Place(where, None, None, None, tuple(sorted(flags)))
         source, start, utc = told[0]

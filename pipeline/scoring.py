@@ -1,6 +1,5 @@
 """From spans to rows: decode, score in batches, and book every window. Needs no Beam."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.audio import AudioError, Decoded, Sound, decode_span
+from model.audio import Decoded, decode_span
 from model.bundle import Bundle
+from model.sound import AudioError, Sound
 from model.windows import WindowPlan
 from pipeline.coverage import Account, unreadable_rows
 from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
 from pipeline.schema import PREDICTIONS, plain
 from pipeline.spans import Span, window_plan
-from pipeline.storage import is_local
 
 BATCH = 32
 Float32 = npt.NDArray[np.float32]
@@ -88,29 +87,16 @@ def _windows(
         if blame is not None:
             raise AudioError(blame.reason, blame.message)
         guard.at(name)
-        if _size(span.recording.url) not in (None, span.recording.size_bytes):
-            raise AudioError("changed", "the size is not the one that was planned")
-        with Sound(span.recording.url) as sound:
+        with Sound(span.recording.url, span.recording.size_bytes) as sound:
             stage = "decode"
             rate, samples = front_end.sample_rate, front_end.window_samples
             for decoded in decode_span(sound, plan, span.first, span.stop, rate, samples, channel):
                 yield decoded, "plan" if decoded.reason == "tail" else stage
                 k = decoded.k + 1
                 guard.at(name)
-    except MemoryError:
-        for lost in range(k, span.stop):
-            yield Decoded(lost, None, "memory", "not enough memory"), stage
     except AudioError as error:
         for lost in range(k, span.stop):
             yield Decoded(lost, None, error.reason, error.message), stage
-
-
-def _size(url: str) -> int | None:
-    """Bytes of a local file now; None elsewhere, or where it is gone (opening tells why)."""
-    try:
-        return os.stat(url).st_size if is_local(url) else None
-    except OSError:
-        return None
 
 
 def _flush(

@@ -24,6 +24,21 @@ def test_sources_in_the_order_of_trust() -> None:
     assert (found.time_source, found.flags) == ("guano", ("times_disagree",))
 
 
+def test_a_list_is_trusted_least() -> None:
+    found = place("20240601_050000.wav", inventory_clock=OTHER, inventory_site="Listed")
+    assert (found.site, found.start_clock, found.time_source) == ("Listed", CLOCK, "name")
+    assert found.flags == ("times_disagree",)
+    utc = datetime(2024, 6, 1, 6, tzinfo=UTC)
+    found = place("A_x.wav", inventory_clock=OTHER, inventory_utc=utc)
+    assert (found.start_clock, found.start_utc, found.time_source) == (OTHER, utc, "inventory")
+    found = place("A/x.wav", PlaceRules("a", site="Here"), inventory_site="Listed")
+    assert found.site == "Here"
+    found = place("RIDGE_20240601_050000.wav", inventory_site="Listed")
+    assert found.site == "Listed"
+    found = place("x.wav", inventory_clock=datetime(1970, 1, 1))
+    assert (found.start_clock, found.flags) == (None, ("clock_reset",))
+
+
 def test_agreeing_sources_share_their_offset() -> None:
     utc = datetime(2024, 6, 1, 5, tzinfo=UTC)
     found = place("20240601_050001.wav", audiomoth_clock=CLOCK, audiomoth_utc=utc)

@@ -1,0 +1,77 @@
+"""The .keras file of a network, looked through before Keras opens it, without TensorFlow."""
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+ENTRIES = {"config.json", "metadata.json", "model.weights.h5"}
+MODULES = {
+    "keras",
+    "keras.activations",
+    "keras.constraints",
+    "keras.dtype_policies",
+    "keras.initializers",
+    "keras.layers",
+    "keras.models",
+    "keras.regularizers",
+    "keras.src.models.functional",
+    "keras.src.models.sequential",
+}
+"""Where Keras's own parts of a network are."""
+PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "slice"}
+"""Values that have no module."""
+REFUSED = {
+    "Lambda",
+    "TorchModuleWrapper",
+    "TFSMLayer",
+    "JaxLayer",
+    "FlaxLayer",
+    "IntegerLookup",
+    "StringLookup",
+    "TextVectorization",
+}
+"""Keras's layers that run code of the file, or open other files."""
+LARGEST_CONFIG = 64 << 20
+
+
+def problem_of(content: bytes) -> str | None:
+    """Why a network's file is not to be opened, to stand after its name; None if it may be.
+
+    It must be a zip of the three entries that Keras writes, and name none but Keras's own classes,
+    without those that run code.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            if sorted(names) != sorted(ENTRIES):
+                odd = next((name for name in names if name not in ENTRIES), "")
+                return f"has the entry {odd!r}" if odd else "does not have a network's entries"
+            if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
+                return "has a description of impossible size"
+            config = json.loads(archive.read("config.json"))
+        classes = list(_classes(config))
+    except (ValueError, RecursionError):
+        return "has no readable description"
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
+        return "is no .keras file"
+    for module, name in classes:
+        if name in REFUSED or (module not in MODULES and not (module is None and name in PLAIN)):
+            where = f" of {module}" if module is not None and module not in MODULES else ""
+            return f"needs {name!r}{where}, which may run code that is not Keras's own"
+    return None
+
+
+def _classes(value: Any) -> Iterator[tuple[str | None, str]]:
+    """(module, class) of each object that a network's description names."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            module = value.get("module")
+            yield module if module is None else str(module), str(value["class_name"])
+        for child in value.values():
+            yield from _classes(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _classes(child)
