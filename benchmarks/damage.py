@@ -248,8 +248,11 @@ def compare(
     kind = source.partition(".")[2]
     same = {k for k in truth if k in scores and np.allclose(scores[k], truth[k], atol=1e-5)}
     count[f"{kind}: windows as in the original"] += len(same)
-    count[f"{kind}: windows with other scores"] += len(scores.keys() - same)
-    count[f"{kind}: windows not scored"] += len(truth.keys() - scores.keys())
+    lost, other = truth.keys() - scores.keys(), scores.keys() - same
+    beside = {k for k in other if {k - 1, k + 1} & lost}
+    count[f"{kind}: windows not scored"] += len(lost)
+    count[f"{kind}: windows beside those with other scores"] += len(beside)
+    count[f"{kind}: further windows with other scores"] += len(other - beside)
     start = data.index(b"data") + 8 if kind.endswith("wav") else None
     if start is None or any(first < start for first, _ in damaged.touched):
         return
