@@ -1,7 +1,7 @@
 """Train on real recordings, detect on others, and compare with what people annotated.
 
-    python benchmarks/real_sound.py finch DATA/finch WORK
-    python benchmarks/real_sound.py esc10 DATA/esc10 WORK
+    python -m benchmarks real_sound finch DATA/finch WORK
+    python -m benchmarks real_sound esc10 DATA/esc10 WORK
 
 `finch`: three of every four recordings of the bird `gy6or6` train (0.25-s windows), the fourth is
 detected; average precision of each label beside that of chance. `esc10`: folds 1 to 3 train,
