@@ -92,6 +92,9 @@ def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.wav\n")
     with pytest.raises(UserError, match="UTF-8"):
         read_list(str(tmp_path / "list.txt"))
+    (tmp_path / "list.txt").write_bytes(b"a\0b.wav\n")
+    with pytest.raises(UserError, match="not text"):
+        read_list(str(tmp_path / "list.txt"))
 
 
 def test_times_and_sites_of_a_list(
