@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import UserError
@@ -61,6 +61,7 @@ def test_timestamps_of_parquet(tmp_path: Path, unit: str) -> None:
     assert line.start == ClockTime(FIVE, datetime(2024, 6, 1, 10, tzinfo=UTC))
 
 
+@settings(deadline=None)
 @given(st.datetimes(min_value=datetime(2001, 1, 1)), st.sampled_from(["T", " "]))
 def test_any_time_is_read_back(tmp_path_factory, moment: datetime, gap: str) -> None:
     folder = tmp_path_factory.mktemp("lists")
