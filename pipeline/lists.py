@@ -35,6 +35,8 @@ def read_list(url: str) -> list[Line]:
     """
     with fsspec.open(url, "rb") as file:
         content = file.read()
+    if b"\0" in content and not url.lower().endswith(".parquet"):
+        raise UserError(f"The list {url} is not text; give one with a path in each line.")
     lines = [_line(row, url, where) for where, row in _rows(content, url) if row["path"]]
     if not lines:
         raise UserError(f"The list {url} names no recordings.")

@@ -1,5 +1,6 @@
 """Probing: what a recording's file says of itself, from its header and its two ends."""
 
+import errno
 import hashlib
 import os
 from dataclasses import replace
@@ -15,6 +16,9 @@ from pipeline.storage import Folder, is_local
 EXPAND = "triggered by amplitude: expand it with AudioMoth's app, and give what that writes"
 END_BYTES = 64 * 1024
 """Bytes at each end of a file that its version is taken from."""
+
+NOWHERE = {errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
+"""Errors of names that lead to no file: links in a circle, or what a list invents."""
 
 ONE_SIZE = {1, 3, 6, 7}
 """WAV format tags (PCM, float, A-law, mu-law) whose samples all have the same size."""
@@ -64,6 +68,10 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
         return unreadable(row, "vanished", "the file is not there any more")
     except PermissionError:
         return unreadable(row, "permission", "the file may not be read")
+    except OSError as error:
+        if error.errno not in NOWHERE:
+            raise
+        return unreadable(row, "vanished", "there can be no file of that name")
     row = _with_facts(row, facts)
     try:
         with Sound(url) as sound:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.flac import find_ends, stream_info
@@ -29,6 +29,7 @@ def test_more_frames_than_one_byte_counts() -> None:
     assert find_ends(stream, content[-20_000:])[-1] == (4096 * 139, 4096 * 140)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**36 - 1))
 def test_a_count_is_written_as_it_is_read(frames: int) -> None:
     content = encode(noise(100), 8000, "FLAC")
@@ -39,6 +40,7 @@ def test_a_count_is_written_as_it_is_read(frames: int) -> None:
     assert edited == flac_count(content, frames)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_taken(content: bytes) -> None:
     stream_info(content)

@@ -5,7 +5,7 @@ import zipfile
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.bundle import keras_bytes
@@ -87,6 +87,7 @@ def test_other_files(content: bytes) -> None:
     assert problem_of(content) == "is no .keras file"
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_a_sentence_or_passes(good: bytes, data: st.DataObject) -> None:
     content = bytearray(good)

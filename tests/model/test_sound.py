@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.audio import Decoded, decode_span
@@ -271,6 +271,7 @@ def test_what_is_kept_of_a_damaged_file_is_what_was_there(tmp_path: Path, kind: 
     assert kept > 4 * lost > 0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 2))
 @example(b"", 0)
 def test_any_bytes_after_a_known_start(tmp_path_factory, content: bytes, start: int) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import UserError
@@ -61,6 +61,7 @@ def test_timestamps_of_parquet(tmp_path: Path, unit: str) -> None:
     assert line.start == ClockTime(FIVE, datetime(2024, 6, 1, 10, tzinfo=UTC))
 
 
+@settings(deadline=None)
 @given(st.datetimes(min_value=datetime(2001, 1, 1)), st.sampled_from(["T", " "]))
 def test_any_time_is_read_back(tmp_path_factory, moment: datetime, gap: str) -> None:
     folder = tmp_path_factory.mktemp("lists")
@@ -91,6 +92,9 @@ def test_wrong_lists_are_one_sentence(tmp_path: Path, lines: list[str], says: st
 def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.wav\n")
     with pytest.raises(UserError, match="UTF-8"):
+        read_list(str(tmp_path / "list.txt"))
+    (tmp_path / "list.txt").write_bytes(b"a\0b.wav\n")
+    with pytest.raises(UserError, match="not text"):
         read_list(str(tmp_path / "list.txt"))
 
 
