@@ -257,7 +257,7 @@ def compare(
     if start is None or any(first < start for first, _ in damaged.touched):
         return
     per_window = (len(data) - start) // SECONDS
-    margin = per_window // 50  # Resampling mixes a window's ends with its neighbours.
+    margin = per_window // 25  # Resampling mixes a window's ends with its neighbours.
     whole = {
         k
         for k in truth

@@ -29,7 +29,7 @@ from pipeline.plan import (
     write_plan,
 )
 from pipeline.recording import Place, PlaceRules, Recording
-from pipeline.run_record import RunRecord, last_value, read_runs, remove_plans
+from pipeline.run_record import RunRecord, first_value, last_value, read_runs, remove_plans
 from pipeline.runner import (
     check_beam_options,
     is_local_runner,
@@ -190,7 +190,9 @@ def _plan(
         run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), options.beam)
 
     inventory = take_inventory(out, plan, listing, probe_all)
-    root_name = listing.root.rstrip("/").rpartition("/")[2] or "root"
+    # That of the first run: an archive that has moved is the same archive.
+    root = str(first_value(out, "root") or listing.root)
+    root_name = root.rstrip("/").rpartition("/")[2] or "root"
     rules = PlaceRules(root_name, options.site, pattern)
     rate = bundle.front_end.sample_rate
 

@@ -81,6 +81,11 @@ def last_value(out: Folder, name: str) -> Any:
     return next((r.values[name] for r in reversed(read_runs(out)) if name in r.values), None)
 
 
+def first_value(out: Folder, name: str) -> Any:
+    """The value that the earliest run wrote under a name; None if no run did."""
+    return next((r.values[name] for r in read_runs(out) if name in r.values), None)
+
+
 def remove_plans(out: Folder, alive: Container[str]) -> None:
     """Removes the plans of runs that are not alive."""
     names = out.files("_plan") if out.exists("_plan") else []

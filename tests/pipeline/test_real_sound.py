@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import real_sound
+from benchmarks import damage, real_sound
 from tests.data import data_folder
 from tests.pipeline.test_detection import detect, rows
 
@@ -32,6 +32,14 @@ def test_a_day_of_soundscape(bundle: Path, tmp_path: Path) -> None:
             max(start_clock)::VARCHAR FROM coverage""",
     )
     assert slots == [(24, "2019-05-22 00:00:00", "2019-05-22 23:45:00")]
+
+
+@pytest.mark.slow
+def test_damaged_files_cost_what_the_damage_touches(bundle: Path, tmp_path: Path) -> None:
+    recordings = sorted(data_folder("s4a").glob("*.flac"))[::40]
+    count = damage.campaign(recordings, bundle, tmp_path / "work", files=200, seed=3)
+    assert count["files"] == 200 and count["recordings with damaged"]
+    assert not count["flac: further windows with other scores"]
 
 
 @pytest.mark.slow
