@@ -114,6 +114,8 @@ def detect(options: DetectOptions) -> int:
             _score(out, plan, refs, job, bundle, options)
         took = time.monotonic() - scoring
         status = _end(out, plan, options, refs, took)
+        # What workers left that were killed.
+        clear(out, {run.name for run in read_runs(out) if run.is_alive} - {record.name})
         record.finish(out, status=status, seconds=round(time.monotonic() - began, 1))
         return status
     except BaseException as error:

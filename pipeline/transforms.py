@@ -70,7 +70,13 @@ class ProbeBatch(_SideBySide):
     timeout_s: float
 
     def work(self, workers: Pool, element: tuple[str, int]) -> str:
-        workers.run(tasks.probe_batch, *element, timeout_s=self.timeout_s)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                workers.run(tasks.probe_batch, *element, timeout_s=self.timeout_s)
+                break
+            except DeadWorkerError:
+                if attempt == ATTEMPTS:
+                    raise
         return "batches_probed"
 
 
