@@ -29,7 +29,7 @@ from pipeline.plan import (
     write_plan,
 )
 from pipeline.recording import Place, PlaceRules, Recording
-from pipeline.run_record import RunRecord, first_value, last_value, read_runs, remove_plans
+from pipeline.run_record import RunRecord, first_value, last_value, living_runs, remove_plans
 from pipeline.runner import (
     check_beam_options,
     is_local_runner,
@@ -115,7 +115,7 @@ def detect(options: DetectOptions) -> int:
         took = time.monotonic() - scoring
         status = _end(out, plan, options, refs, took)
         # What workers left that were killed.
-        clear(out, {run.name for run in read_runs(out) if run.is_alive} - {record.name})
+        clear(out, {run.name for run in living_runs(out, record.name)})
         record.finish(out, status=status, seconds=round(time.monotonic() - began, 1))
         return status
     except BaseException as error:
@@ -158,7 +158,7 @@ def _begin(out: Folder, options: DetectOptions, listing: Listing, bundle: Bundle
         copy_bundle(bundle, out.at(record.values["bundle"]))
         record.write(out)
         # Only now: of two that begin at once at least one sees the other.
-        others = [run for run in read_runs(out) if run.name != record.name and run.is_alive]
+        others = living_runs(out, record.name)
     for run in others:
         _say(
             f"warning: run {run.name} on {run.values.get('host')} may still be writing to "

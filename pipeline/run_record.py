@@ -76,6 +76,11 @@ def read_runs(out: Folder) -> list[RunRecord]:
     return records
 
 
+def living_runs(out: Folder, but: str) -> list[RunRecord]:
+    """The records of runs that may still be writing, but for the one named."""
+    return [run for run in read_runs(out) if run.name != but and run.is_alive]
+
+
 def last_value(out: Folder, name: str) -> Any:
     """The value that the latest run wrote under a name; None if no run did."""
     return next((r.values[name] for r in reversed(read_runs(out)) if name in r.values), None)

@@ -114,6 +114,7 @@ class DetectShard(_SideBySide):
                 failure = error
                 if getattr(error, "errno", None) in NO_SPACE:
                     self._in_a_row = GIVE_UP
+                    break
             else:
                 self._in_a_row = 0
                 return "shards_committed" if done else "shards_standing"
