@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.kills import content
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
 from tests.pipeline.archive import LABELS, RATE, cut, tone, write
@@ -23,15 +24,6 @@ def detect(audio: Path | str, bundle: Path, out: Path | str, *more: str) -> int:
 
 def rows(out: Path | str, sql: str) -> list[tuple]:
     return open_dataset(str(out)).connection.execute(sql).fetchall()
-
-
-def content(out: Path) -> dict[str, bytes]:
-    """The bytes of everything that readers see."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*.parquet"))
-        if not str(path.relative_to(out)).startswith("_")
-    }
 
 
 @pytest.fixture(scope="module")
