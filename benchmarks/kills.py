@@ -41,7 +41,12 @@ def content(out: Path) -> dict[str, bytes]:
 
 
 def workers_of(process: int) -> list[int]:
-    """The worker processes of a launcher."""
+    """The worker processes of a launcher, and the templates that they are forked from."""
+    children = _children(process)
+    return children + [worker for child in children for worker in _children(child)]
+
+
+def _children(process: int) -> list[int]:
     found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True)
     return [int(line) for line in found.stdout.split()]
 

@@ -81,6 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the job; `args.beam` holds the options that are not ours."""
+    from pipeline.pool import pool
+
+    if not any(flag.startswith("--runner") for flag in args.beam):
+        # TensorFlow takes longer to import than Beam, which is imported meanwhile.
+        pool("tensorflow").warm()
+        pool().warm()
+
     from pipeline.detection import DetectOptions, detect
     from pipeline.job import parse_channel
 

@@ -1,30 +1,24 @@
 """Pool: the worker processes of this one, started when needed, watched, and replaced."""
 
 import atexit
+import contextlib
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import Pipe
 from typing import Any
 
 from pipeline.guard import ANY, Blame
-from pipeline.worker import DEBUG, Mark
+from pipeline.template import Template, TemplateError
+from pipeline.worker import Mark
 
 TICK_S = 1.0
 DEATHS = 2
 """Times that workers must die at a recording before it is blamed: one may have been killed."""
-ONE_THREAD = (
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-)
 
 
 class DeadWorkerError(Exception):
@@ -41,33 +35,25 @@ class ClosedPoolError(Exception):
 
 
 class _Worker:
-    """One worker process, with the pipe to it and its mark."""
+    """One worker process, with the pipe to it and its mark. Raises TemplateError."""
 
-    def __init__(self) -> None:
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self._lock = threading.Lock()
+        self._status: int | None = None
         self._pipe, theirs = Pipe()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
-        with tempfile.TemporaryFile() as memory:
+        with theirs, tempfile.TemporaryFile() as memory:
             memory.truncate(Mark.SIZE)
             self._mark = Mark(memory.fileno())
-            descriptors = theirs.fileno(), memory.fileno()
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            for name in ONE_THREAD:
-                environment.setdefault(name, "1")
-            # A session of its own: an interrupt from the keyboard is for the parent alone.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.worker", *map(str, descriptors)],
-                pass_fds=descriptors,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None if os.environ.get(DEBUG) else self._said,
-                start_new_session=True,
+            self._process: int | None = template.start(
+                theirs.fileno(), memory.fileno(), self._said.fileno()
             )
-        theirs.close()
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        """Whether it lives: one that has nothing to do says nothing, so what comes is the end."""
+        return not self._pipe.poll()
 
     def call(self, task: tuple[Any, ...], timeout_s: float) -> Any:
         """What the task's function returns or raises; DeadWorkerError if it came to no end."""
@@ -89,12 +75,10 @@ class _Worker:
         return answer
 
     def _death(self) -> DeadWorkerError:
-        try:
-            status = self._process.wait(timeout=TICK_S)
-        except subprocess.TimeoutExpired:
-            self.end()
-            status = self._process.wait()
+        status = self._reap()
         recording = self._mark.read()[1]
+        if status is None:
+            return DeadWorkerError(recording, "crash", "the process died")
         if status < 0:
             how = f"the process died of {signal.Signals(-status).name}"
             if -status == signal.SIGKILL:
@@ -105,14 +89,29 @@ class _Worker:
         last = f": {lines[-1]}" if lines else ""
         return DeadWorkerError(recording, "crash", f"the process ended with status {status}{last}")
 
+    def _reap(self) -> int | None:
+        """Ends the process if it lives; its status, None if it is unknown."""
+        with self._lock:
+            if self._process is not None:
+                self._kill(self._process)
+                self._status = self._template.status(self._process)
+                self._process = None
+            return self._status
+
     def end(self) -> None:
         """Ends the process at once; whoever waits for it is told."""
-        self._process.kill()
+        with self._lock:
+            if self._process is not None:
+                self._kill(self._process)
+
+    def _kill(self, process: int) -> None:
+        # Until the template is asked for its status, no other process has this number.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
     def stop(self) -> None:
         """Ends the process and frees what belongs to it."""
-        self.end()
-        self._process.wait()
+        self._reap()
         self._pipe.close()
         self._said.close()
 
@@ -120,7 +119,10 @@ class _Worker:
 class Pool:
     """Worker processes, as many as there are calls at the same time; idle ones are kept."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, modules: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._template = Template(modules, environment or {})
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
@@ -160,19 +162,30 @@ class Pool:
                 self._give(worker)
                 return answer
 
+    def warm(self) -> None:
+        """Begins to import what workers need, and does not wait for it."""
+        self._template.warm()
+
     def _take(self) -> _Worker:
         with self._lock:
-            if self._closed:
-                raise ClosedPoolError("the work was given up")
             while self._idle:
                 worker = self._idle.pop()
                 if worker.is_alive:
-                    break
+                    self._busy.add(worker)
+                    return worker
                 worker.stop()
-            else:
-                worker = _Worker()
-            self._busy.add(worker)
-            return worker
+        try:
+            worker = _Worker(self._template)
+        except TemplateError as error:
+            if not self._closed:
+                raise DeadWorkerError(None, "crash", str(error)) from error
+        else:
+            with self._lock:
+                if not self._closed:
+                    self._busy.add(worker)
+                    return worker
+            worker.stop()
+        raise ClosedPoolError("the work was given up")
 
     def _give(self, worker: _Worker) -> None:
         with self._lock:
@@ -194,23 +207,31 @@ class Pool:
             idle, self._idle = self._idle, []
             for worker in self._busy:
                 worker.end()
+        self._template.stop()
         for worker in idle:
             worker.stop()
 
 
-_pool = Pool()
+_pools: dict[str | None, Pool] = {}
+_lock = threading.Lock()
 
 
-def pool() -> Pool:
-    """The pool of this process."""
-    return _pool
+def pool(engine: str | None = None) -> Pool:
+    """This process's pool of workers that score with an engine, or that open recordings only."""
+    with _lock:
+        if engine not in _pools:
+            modules = ("tensorflow", "keras") if engine else ()
+            _pools[engine] = Pool((*modules, "pipeline.tasks"), {})
+        return _pools[engine]
 
 
 def stop() -> None:
-    """Ends all workers of this process; a new pool takes what comes after."""
-    global _pool
-    old, _pool = _pool, Pool()
-    old.close()
+    """Ends all workers of this process; new pools take what comes after."""
+    with _lock:
+        old = list(_pools.values())
+        _pools.clear()
+    for each in old:
+        each.close()
 
 
 atexit.register(stop)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from model.audio import Decoded, decode_span
 from model.bundle import Bundle
 from model.sound import AudioError, Sound
+from model.stages import timed
 from model.windows import WindowPlan
 from pipeline.coverage import Account, unreadable_rows
 from pipeline.guard import UNGUARDED, Guard
@@ -65,8 +66,8 @@ def score_spans(
         for channel in job.channels(span.recording.channels or 1):
             account = Account(span.recording, span.place, plan, channel, span.first, span.stop)
             step = _Pass(span, plan, account)
-            for decoded, stage in _windows(span, plan, channel, bundle, guard):
-                waiting.append((step, decoded, stage, decoded.k == span.stop - 1))
+            for decoded, at in _windows(span, plan, channel, bundle, guard):
+                waiting.append((step, decoded, at, decoded.k == span.stop - 1))
                 sounding += decoded.waveform is not None
                 if sounding == BATCH or not sounding:
                     guard.at(None)
@@ -80,7 +81,7 @@ def _windows(
     span: Span, plan: WindowPlan, channel: int | None, bundle: Bundle, guard: Guard
 ) -> Iterator[tuple[Decoded, str]]:
     """Every window of a span, decoded or with the reason and the stage at which it was lost."""
-    k, stage, front_end = span.first, "open", bundle.front_end
+    k, at, front_end = span.first, "open", bundle.front_end
     name = span.recording.recording
     try:
         blame = guard.blamed.get(name)
@@ -88,15 +89,15 @@ def _windows(
             raise AudioError(blame.reason, blame.message)
         guard.at(name)
         with Sound(span.recording.url, span.recording.size_bytes) as sound:
-            stage = "decode"
+            at = "decode"
             rate, samples = front_end.sample_rate, front_end.window_samples
             for decoded in decode_span(sound, plan, span.first, span.stop, rate, samples, channel):
-                yield decoded, "plan" if decoded.reason == "tail" else stage
+                yield decoded, "plan" if decoded.reason == "tail" else at
                 k = decoded.k + 1
                 guard.at(name)
     except AudioError as error:
         for lost in range(k, span.stop):
-            yield Decoded(lost, None, error.reason, error.message), stage
+            yield Decoded(lost, None, error.reason, error.message), at
 
 
 def _flush(
@@ -106,20 +107,17 @@ def _flush(
     if not waiting:
         return
     waveforms = [d.waveform for _, d, _, _ in waiting if d.waveform is not None]
-    scores = iter(score(np.stack(waveforms)) if waveforms else ())
-    rows = Rows(_no_predictions(), [], [])
-    tables = []
-    while waiting:
-        step, decoded, stage, last = waiting.popleft()
-        if decoded.waveform is not None:
-            tables.append(_predictions(step, decoded.k, next(scores), job, bundle))
-        step.account.book(decoded.k, decoded.reason, decoded.message, stage)
-        if last:
-            step.account.finish()
-            rows.coverage += step.account.coverage
-            rows.errors += step.account.errors
-    if tables:
-        rows.predictions = pa.concat_tables(tables)
+    scored = [(step, d.k) for step, d, _, _ in waiting if d.waveform is not None]
+    scores = score(np.stack(waveforms)) if waveforms else np.zeros((0, 0), np.float32)
+    with timed("write"):
+        rows = Rows(_predictions(scored, scores, job, bundle), [], [])
+        while waiting:
+            step, decoded, at, last = waiting.popleft()
+            step.account.book(decoded.k, decoded.reason, decoded.message, at)
+            if last:
+                step.account.finish()
+                rows.coverage += step.account.coverage
+                rows.errors += step.account.errors
     yield rows
 
 
@@ -127,24 +125,34 @@ def _no_predictions() -> pa.Table:
     return plain(PREDICTIONS).empty_table()
 
 
-def _predictions(step: _Pass, k: int, scores: Float32, job: Job, bundle: Bundle) -> pa.Table:
-    """The predictions of one window, in the order of the bundle's labels."""
+def _predictions(
+    scored: Sequence[tuple[_Pass, int]], scores: Float32, job: Job, bundle: Bundle
+) -> pa.Table:
+    """The predictions of several windows, in their order and that of the bundle's labels."""
+    if not scored:
+        return _no_predictions()
     kept = scores >= np.float32(job.min_score)
     if bundle.task == "singlelabel":
-        kept[int(scores.argmax())] = True
-    labels = np.flatnonzero(kept)
-    n, rate, place = len(labels), step.plan.rate, step.span.place
-    start_s, end_s = step.plan.start(k) / rate, step.plan.end(k) / rate
+        kept[np.arange(len(scores)), scores.argmax(axis=1)] = True
+    windows, labels = np.nonzero(kept)
     schema = plain(PREDICTIONS)
-    same = {
-        "recording": step.span.recording.recording,
-        "channel": step.account.channel,
-        "start_s": start_s,
-        "end_s": end_s,
-        "start_clock": place.clock_at(start_s),
-        "start_utc": place.utc_at(start_s),
+    starts = [step.plan.start(k) / step.plan.rate for step, k in scored]
+    of_window = {
+        "recording": [step.span.recording.recording for step, _ in scored],
+        "channel": [step.account.channel for step, _ in scored],
+        "start_s": starts,
+        "end_s": [step.plan.end(k) / step.plan.rate for step, k in scored],
+        "start_clock": [
+            step.span.place.clock_at(start) for (step, _), start in zip(scored, starts, strict=True)
+        ],
+        "start_utc": [
+            step.span.place.utc_at(start) for (step, _), start in zip(scored, starts, strict=True)
+        ],
     }
-    columns = [pa.repeat(pa.scalar(same[name], schema.field(name).type), n) for name in same]
-    columns.append(pa.array([bundle.labels[i] for i in labels], pa.string()))
-    columns.append(pa.array(scores[labels], pa.float32()))
+    columns = [
+        pa.array(values, schema.field(name).type).take(windows)
+        for name, values in of_window.items()
+    ]
+    columns.append(pa.array(bundle.labels, pa.string()).take(labels))
+    columns.append(pa.array(scores[kept], pa.float32()))
     return pa.Table.from_arrays(columns, schema=schema)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from model.bundle import Bundle
+from model.stages import timed
 from pipeline.commit import (
     Commit,
     Member,
@@ -114,8 +115,10 @@ def _run(shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard) -> 
             return False
         with staging(out, shard.key, job.facts, job.owner) as stage:
             members = _write(stage, plan, shard.key, job, bundle, score, guard)
-            stage.close(members)
-            if commit(out, shard.key, stage, replaces, job.owner):
+            with timed("write"):
+                stage.close(members)
+                committed = commit(out, shard.key, stage, replaces, job.owner)
+            if committed:
                 if not members:
                     remove_parts(out, shard.key)
                 return True
@@ -165,9 +168,10 @@ def _write(
 
 
 def _put(stage: Staging, rows: Rows) -> None:
-    stage.writers["predictions"].write(rows.predictions)
-    stage.writers["coverage"].write(rows.coverage)
-    stage.writers["errors"].write(rows.errors)
+    with timed("write"):
+        stage.writers["predictions"].write(rows.predictions)
+        stage.writers["coverage"].write(rows.coverage)
+        stage.writers["errors"].write(rows.errors)
 
 
 def _stretches(

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from model.bundle import Bundle, load_bundle
 from model.scorer import Scorer
+from model.stages import take_times
 from pipeline.guard import ANY, Guard
 from pipeline.job import Job
 from pipeline.plan import ShardRef
@@ -34,10 +35,15 @@ def scorer_of(bundle_url: str) -> tuple[Bundle, Scorer]:
     return _scorers[bundle_url]
 
 
-def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> bool:
-    """Takes a shard to its commit; False if it stood. Raises ShardError."""
+def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[bool, dict[str, float]]:
+    """Takes a shard to its commit; whether there was work, and the seconds of each stage.
+
+    Raises ShardError.
+    """
     bundle, scorer = scorer_of(job.bundle)
-    return run_shard(ref.load(), job, bundle, scorer, guard)
+    take_times()
+    done = run_shard(ref.load(), job, bundle, scorer, guard)
+    return done, take_times()
 
 
 def probe_batch(place: str, first: int, guard: Guard) -> int:

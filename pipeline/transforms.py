@@ -23,6 +23,11 @@ GIVE_UP = 8
 """Shards that fail one after another before the others are not tried any more: storage or the
 network is at fault then, not a shard."""
 
+NAMESPACE = "dawnchorus"
+"""Of Beam's metrics: counters of elements by their end, distributions of stage times of shards."""
+Outcome = tuple[str, dict[str, float]]
+"""The name of the counter that an element adds to, and the seconds of each stage."""
+
 
 class _SideBySide(beam.DoFn):  # type: ignore[misc]
     """Hands a bundle's elements to `parallel` threads, each of which waits for a worker process.
@@ -31,11 +36,12 @@ class _SideBySide(beam.DoFn):  # type: ignore[misc]
     """
 
     parallel: int
+    engine: Any = None
 
     def start_bundle(self) -> None:
         self._threads = ThreadPoolExecutor(self.parallel)
-        self._results: list[Future[str]] = []
-        self._pool = pool()
+        self._results: list[Future[Outcome]] = []
+        self._pool = pool(self.engine)
 
     def process(self, element: Any) -> None:
         self._results.append(self._threads.submit(self.work, self._pool, element))
@@ -43,12 +49,16 @@ class _SideBySide(beam.DoFn):  # type: ignore[misc]
     def finish_bundle(self) -> None:
         try:
             for result in self._results:
-                Metrics.counter("dawnchorus", result.result()).inc()
+                counter, times = result.result()
+                Metrics.counter(NAMESPACE, counter).inc()
+                for stage, seconds in times.items():
+                    milliseconds = round(1000 * seconds)
+                    Metrics.distribution(NAMESPACE, f"{stage}_ms").update(milliseconds)
         finally:
             self._threads.shutdown(cancel_futures=True)
 
-    def work(self, workers: Pool, element: Any) -> str:
-        """Does an element's work, in a thread; the name of the counter that it adds to."""
+    def work(self, workers: Pool, element: Any) -> Outcome:
+        """Does an element's work, in a thread."""
         raise NotImplementedError
 
 
@@ -69,7 +79,7 @@ class ProbeBatch(_SideBySide):
     parallel: int
     timeout_s: float
 
-    def work(self, workers: Pool, element: tuple[str, int]) -> str:
+    def work(self, workers: Pool, element: tuple[str, int]) -> Outcome:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 workers.run(tasks.probe_batch, *element, timeout_s=self.timeout_s)
@@ -77,7 +87,7 @@ class ProbeBatch(_SideBySide):
             except DeadWorkerError:
                 if attempt == ATTEMPTS:
                     raise
-        return "batches_probed"
+        return "batches_probed", {}
 
 
 class ReadShards(beam.DoFn):  # type: ignore[misc]
@@ -98,18 +108,24 @@ class DetectShard(_SideBySide):
     job: Job
     parallel: int
 
+    @property
+    def engine(self) -> str:
+        return "tensorflow"
+
     def setup(self) -> None:
         self._in_a_row = 0
 
-    def work(self, workers: Pool, element: ShardRef) -> str:
+    def work(self, workers: Pool, element: ShardRef) -> Outcome:
         for attempt in range(1, ATTEMPTS + 1):
             if self._in_a_row >= GIVE_UP:
-                return "shards_given_up"
+                return "shards_given_up", {}
             if attempt > 1:
                 time.sleep(2**attempt)
             try:
                 timeout_s = self.job.timeout_s
-                done = workers.run(tasks.detect_shard, element, self.job, timeout_s=timeout_s)
+                done, times = workers.run(
+                    tasks.detect_shard, element, self.job, timeout_s=timeout_s
+                )
             except (ShardError, DeadWorkerError) as error:
                 failure = error
                 if getattr(error, "errno", None) in NO_SPACE:
@@ -117,13 +133,13 @@ class DetectShard(_SideBySide):
                     break
             else:
                 self._in_a_row = 0
-                return "shards_committed" if done else "shards_standing"
+                return "shards_committed" if done else "shards_standing", times
         self._in_a_row += 1
         name = str(element.key).replace("/", "_")
         about = {"shard": str(element.key), "message": str(failure)}
         with contextlib.suppress(OSError):
             Folder(element.folder).write_json(f"failed/{name}.json", about)
-        return "shards_failed"
+        return "shards_failed", {}
 
 
 @dataclass

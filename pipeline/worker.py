@@ -1,4 +1,4 @@
-"""`python -m pipeline.worker`: a process that works for another one, and may die without harm.
+"""Worker: a process that works for another one, and may die without harm.
 
 A decoder is C code that may crash, hang or eat memory on a damaged file. So recordings are opened
 in worker processes, never in the one that runs Beam. A worker takes functions with their arguments
@@ -14,9 +14,11 @@ import resource
 import struct
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, NoReturn
 
 from pipeline.guard import Guard
 
@@ -57,29 +59,44 @@ class Mark:
         return beat, name.decode("utf-8", "surrogateescape") if size else None
 
 
-def main(argv: list[str]) -> None:
-    """Works until the parent closes the pipe or dies; descriptors of pipe and mark as arguments."""
+def quiet() -> None:
+    """Keeps what libraries log off the screen, unless --debug was given."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     level = logging.ERROR if os.environ.get(DEBUG) else logging.CRITICAL
     logging.getLogger().setLevel(level)
-    _expect_death()
-    limit_memory()
-    pipe, mark = Connection(int(argv[0])), Mark(int(argv[1]))
-    tasks: queue.SimpleQueue = queue.SimpleQueue()  # type: ignore[type-arg]
-    threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
-    while True:
-        function, arguments, blamed, attempt = tasks.get()
-        try:
-            answer = True, function(*arguments, Guard(mark.at, blamed, attempt))
-        except Exception as error:
-            answer = False, error
-        mark.at(None)
-        try:
-            pipe.send(answer)
-        except OSError:
-            os._exit(1)
-        except Exception:
-            pipe.send((False, RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
+
+
+def work(pipe_descriptor: int, mark_descriptor: int, said_descriptor: int) -> NoReturn:
+    """Works, in a new process, until the parent closes the pipe or dies."""
+    try:
+        if not os.environ.get(DEBUG):
+            os.dup2(said_descriptor, 2)
+        _expect_death()
+        limit_memory()
+        pipe, mark = Connection(pipe_descriptor), Mark(mark_descriptor)
+        tasks: queue.SimpleQueue = queue.SimpleQueue()  # type: ignore[type-arg]
+        threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
+        while True:
+            _do(tasks.get(), pipe, mark)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _do(task: Any, pipe: Connection, mark: Mark) -> None:
+    function, arguments, blamed, attempt = task
+    try:
+        answer = True, function(*arguments, Guard(mark.at, blamed, attempt))
+    except Exception as error:
+        answer = False, error
+    mark.at(None)
+    try:
+        pipe.send(answer)
+    except OSError:
+        os._exit(1)
+    except Exception:
+        pipe.send((False, RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
 
 
 def _receive(pipe: Connection, tasks: "queue.SimpleQueue[object]") -> None:
@@ -118,7 +135,3 @@ def unlimited_memory() -> Iterator[None]:
     finally:
         if soft != hard:
             limit_memory()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

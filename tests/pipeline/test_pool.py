@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ def own_process(guard: Guard) -> int:
     return os.getpid()
 
 
+def process_and_parent(guard: Guard) -> tuple[int, int]:
+    return os.getpid(), os.getppid()
+
+
 def eat_memory(guard: Guard) -> str:
     try:
         return str(len(bytearray(64 << 30)))
@@ -63,6 +68,34 @@ class TestPool:
         os.kill(first, signal.SIGKILL)
         time.sleep(0.2)
         assert workers.run(own_process, timeout_s=60) != first
+
+    def test_a_killed_template_is_replaced(self, workers: Pool) -> None:
+        first, template = workers.run(process_and_parent, timeout_s=60)
+        os.kill(template, signal.SIGKILL)
+        os.kill(first, signal.SIGKILL)
+        time.sleep(0.2)
+        assert template != workers.run(process_and_parent, timeout_s=60)[1] != os.getpid()
+
+    def test_a_worker_outlives_its_template(self, workers: Pool) -> None:
+        first, template = workers.run(process_and_parent, timeout_s=60)
+        os.kill(template, signal.SIGKILL)
+        time.sleep(0.2)
+        assert workers.run(own_process, timeout_s=60) == first
+
+    def test_what_cannot_be_imported_is_told(self) -> None:
+        pool = Pool(["no_such_module"])
+        with pytest.raises(DeadWorkerError, match="No module named 'no_such_module'"):
+            pool.run(own_process, timeout_s=60)
+        pool.close()
+
+    def test_closing_does_not_wait_for_imports(self) -> None:
+        pool = Pool(["tensorflow"])
+        with ThreadPoolExecutor() as threads:
+            call = threads.submit(pool.run, own_process, timeout_s=60)
+            time.sleep(0.5)
+            pool.close()
+            with pytest.raises(ClosedPoolError):
+                call.result()
 
     def test_what_the_function_raises_is_raised(self, workers: Pool) -> None:
         process = workers.run(own_process, timeout_s=60)

@@ -1,5 +1,6 @@
 """Any sequence of runs, kills and changes of the archive ends as one run over what is left."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.kills import workers_of
 from tests.pipeline.archive import cut, tone, write
 from tests.pipeline.test_detection import content, detect
 
@@ -98,10 +100,10 @@ def make(path: Path, seed: int) -> None:
 
 
 def kill_workers() -> None:
-    command = ["pgrep", "-P", str(os.getpid()), "-f", "pipeline.worker"]
-    found = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    found = workers_of(os.getpid())
     if found:
-        os.kill(int(random.choice(found)), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(random.choice(found), signal.SIGKILL)
 
 
 @pytest.mark.slow

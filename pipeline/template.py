@@ -1,0 +1,149 @@
+"""`python -m pipeline.template`: a process that has imported what workers need, and forks them.
+
+TensorFlow takes seconds to import, and 270 MB that are its own. A worker that is forked from a
+process that has imported it is there at once, and shares that memory with the others. The template
+itself does no work, so that it has one thread and nothing that a fork would break.
+"""
+
+import gc
+import importlib
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+
+from pipeline.worker import DEBUG, quiet, work
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Processes side by side would only fight for the cores; and a template must have no threads."""
+_NUMBER = struct.Struct("<q")
+START = 0
+"""Asked in place of a process's number: start one with the descriptors that come along."""
+
+
+class TemplateError(Exception):
+    """No process can be started; the message says why."""
+
+
+class Template:
+    """Starts worker processes, from a process that is started when the first is needed.
+
+    `modules` are imported there, with `environment` added to this process's. On systems where a
+    fork after that is not safe (all but Linux) each worker imports them by itself.
+    """
+
+    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._modules = modules if sys.platform == "linux" else ()
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def warm(self) -> None:
+        """Starts the template, and does not wait for it."""
+        with self._lock:
+            if self._process is None:
+                self._launch()
+
+    def start(self, *descriptors: int) -> int:
+        """Starts a worker with its pipe, its mark and what takes its standard error; its number.
+
+        A template that was killed is replaced. Raises TemplateError.
+        """
+        with self._lock:
+            said = ""
+            for _ in range(2):
+                if self._stopped:
+                    break
+                if self._process is None:
+                    self._launch()
+                number = self._ask(START, descriptors)
+                if number is not None:
+                    return number
+                said = self._end()
+        raise TemplateError(f"worker processes cannot be started{said}")
+
+    def status(self, process: int) -> int | None:
+        """Waits for a worker to end; its status, negative for a signal, None if it is unknown."""
+        with self._lock:
+            return self._ask(process) if self._process else None
+
+    def stop(self) -> None:
+        """Ends the template for good; a start that waits for it is given up."""
+        self._stopped = True
+        process = self._process
+        if process is not None:
+            process.kill()
+        with self._lock:
+            if self._process is not None:
+                self._end()
+
+    def _launch(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_end`
+        path = os.pathsep.join(filter(None, sys.path))
+        # A session of its own: an interrupt from the keyboard is for this process alone.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.template", str(theirs.fileno()), *self._modules],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": path, **self._environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if os.environ.get(DEBUG) else self._said,
+            start_new_session=True,
+        )
+        theirs.close()
+
+    def _ask(self, number: int, descriptors: Sequence[int] = ()) -> int | None:
+        try:
+            socket.send_fds(self._socket, [_NUMBER.pack(number)], descriptors)
+            answer = self._socket.recv(_NUMBER.size, socket.MSG_WAITALL)
+        except OSError:
+            return None
+        return int(_NUMBER.unpack(answer)[0]) if len(answer) == _NUMBER.size else None
+
+    def _end(self) -> str:
+        """Ends the process; what it said last."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        self._socket.close()
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        self._said.close()
+        return f": {lines[-1]}" if lines else ""
+
+
+def main(argv: list[str]) -> None:
+    """Forks workers when asked, until the parent ends; its socket and the modules as arguments."""
+    quiet()
+    parent = socket.socket(fileno=int(argv[0]))
+    for module in argv[1:]:
+        importlib.import_module(module)
+    # Objects that no collection touches stay in memory that the workers share.
+    gc.collect()
+    gc.freeze()
+    while True:
+        asked, descriptors, _, _ = socket.recv_fds(parent, _NUMBER.size, 3)
+        if len(asked) < _NUMBER.size:
+            os._exit(0)
+        (number,) = _NUMBER.unpack(asked)
+        if number == START:
+            answer = os.fork()
+            if not answer:
+                parent.close()
+                work(*descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+        else:
+            answer = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+        parent.sendall(_NUMBER.pack(answer))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
