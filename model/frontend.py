@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.sparse
 
 from model.errors import UserError
 
@@ -124,6 +122,7 @@ class LogMel:
 
     @cached_property
     def _filters(self) -> Any:
+        import scipy.sparse
         from librosa.filters import mel
 
         f = self.front_end
@@ -142,6 +141,8 @@ class LogMel:
         return out
 
     def _window(self, waveform: Float32, out: Float32) -> None:
+        import scipy.fft
+
         f = self.front_end
         padded = np.zeros(max(len(waveform) + 2 * (f.n_fft // 2), f.n_fft), np.float32)
         padded[f.n_fft // 2 : f.n_fft // 2 + len(waveform)] = waveform
