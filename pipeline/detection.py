@@ -28,6 +28,7 @@ from pipeline.plan import (
     span_table,
     write_plan,
 )
+from pipeline.pool import retire
 from pipeline.recording import Place, PlaceRules, Recording
 from pipeline.run_record import RunRecord, first_value, last_value, living_runs, remove_plans
 from pipeline.runner import (
@@ -111,7 +112,7 @@ def detect(options: DetectOptions) -> int:
         refs = list(read_refs(plan.url))
         scoring = time.monotonic()
         if refs:
-            _score(out, plan, refs, job, bundle, options)
+            record.values["stages_ms"] = _score(out, plan, refs, job, bundle, options)
         took = time.monotonic() - scoring
         status = _end(out, plan, options, refs, took)
         # What workers left that were killed.
@@ -192,6 +193,7 @@ def _plan(
         run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), options.beam)
 
     inventory = take_inventory(out, plan, listing, probe_all)
+    retire()
     # That of the first run: an archive that has moved is the same archive.
     root = str(first_value(out, "root") or listing.root)
     root_name = root.rstrip("/").rpartition("/")[2] or "root"
@@ -286,7 +288,8 @@ def _score(
     job: Job,
     bundle: Bundle,
     options: DetectOptions,
-) -> None:
+) -> dict[str, int]:
+    """Runs the job; the milliseconds of all workers in each stage."""
     from pipeline.transforms import Detection
 
     seconds = sum(ref.seconds for ref in refs)
@@ -295,7 +298,7 @@ def _score(
     _say(f"{len(refs):,} shards to do, with {duration(seconds)} of audio")
     with progress.shown(out, refs):
         parallel = min(len(refs), worker_processes(options.beam, work_s))
-        run_pipeline(Detection(plan.url, job, parallel), options.beam)
+        return run_pipeline(Detection(plan.url, job, parallel), options.beam)
 
 
 def _end(

@@ -205,7 +205,7 @@ def plan_shards(
         todo = merge(shard, commit)
         if (commit is not None and todo.is_nothing) or not (planned or drop):
             return
-        seconds = sum((span.stop - span.first) * hop_s for span in todo.score)
+        seconds = sum(_seconds(span, hop_s) for span in todo.score)
         rows.append(
             {
                 "site": key.site,
@@ -225,6 +225,12 @@ def plan_shards(
     for key in standing.commits.keys() - seen:
         consider(key, 0, [])
     return pa.Table.from_pylist(rows, schema=SHARDS)
+
+
+def _seconds(span: Span, hop_s: float) -> float:
+    """Seconds of a recording that a span owns."""
+    end = min(span.stop * hop_s, span.recording.duration_s or 0.0)
+    return max(0.0, end - span.first * hop_s)
 
 
 def read_refs(folder: str) -> Iterator[ShardRef]:

@@ -225,6 +225,14 @@ def pool(engine: str | None = None) -> Pool:
         return _pools[engine]
 
 
+def retire(engine: str | None = None) -> None:
+    """Ends the workers of one pool, and frees their memory."""
+    with _lock:
+        old = _pools.pop(engine, None)
+    if old is not None:
+        old.close()
+
+
 def stop() -> None:
     """Ends all workers of this process; new pools take what comes after."""
     with _lock:

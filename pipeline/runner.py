@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
@@ -14,6 +15,8 @@ from model.errors import UserError
 from pipeline.pool import stop
 
 LOCAL = {None, "DirectRunner", "direct", "FnApiRunner"}
+NAMESPACE = "dawnchorus"
+"""Of Beam's metrics: counters of elements by their end, distributions of stage times of shards."""
 LONG_S = 15
 """Work, in seconds of one core, from which worker processes earn their slow start."""
 
@@ -79,8 +82,11 @@ def worker_processes(flags: Sequence[str], work_s: float) -> int:
     return wanted or cores()
 
 
-def run_pipeline(transform: beam.PTransform, flags: Sequence[str]) -> None:
-    """Runs one transform to its end; ends all worker processes if it is interrupted."""
+def run_pipeline(transform: beam.PTransform, flags: Sequence[str]) -> dict[str, int]:
+    """Runs one transform to its end; the sums of its distributions, by name.
+
+    Ends all worker processes if it is interrupted.
+    """
     options = PipelineOptions(list(flags))
     runner: Any = options.view_as(StandardOptions).runner
     if runner in LOCAL:
@@ -95,9 +101,15 @@ def run_pipeline(transform: beam.PTransform, flags: Sequence[str]) -> None:
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | transform
     try:
-        state = pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        state = result.wait_until_finish()
     except BaseException:
         stop()
         raise
     if state not in (None, "DONE"):
         raise RuntimeError(f"the runner ended the job as {state}")
+    try:
+        metrics = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
+    except NotImplementedError:
+        return {}
+    return {one.key.metric.name: one.result.sum for one in metrics["distributions"]}

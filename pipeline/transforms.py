@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline import tasks
 from pipeline.job import Job
 from pipeline.plan import ShardRef, read_refs
 from pipeline.pool import DeadWorkerError, Pool, pool
+from pipeline.runner import NAMESPACE
 from pipeline.shard import ShardError
 from pipeline.storage import NO_SPACE, Folder
 
@@ -23,39 +24,49 @@ GIVE_UP = 8
 """Shards that fail one after another before the others are not tried any more: storage or the
 network is at fault then, not a shard."""
 
-NAMESPACE = "dawnchorus"
-"""Of Beam's metrics: counters of elements by their end, distributions of stage times of shards."""
 Outcome = tuple[str, dict[str, float]]
 """The name of the counter that an element adds to, and the seconds of each stage."""
 
 
 class _SideBySide(beam.DoFn):  # type: ignore[misc]
-    """Hands a bundle's elements to `parallel` threads, each of which waits for a worker process.
+    """Does a bundle's elements in `parallel` threads, each of which waits for a worker process.
 
-    The bundle is done when all its elements are.
+    Where there are several, the longest elements come first, so that none is left alone at the
+    end; where there is one, each element is done when it comes, so that a runner that shares out
+    elements sees how far it is. The bundle is done when all its elements are.
     """
 
     parallel: int
     engine: Any = None
 
     def start_bundle(self) -> None:
-        self._threads = ThreadPoolExecutor(self.parallel)
-        self._results: list[Future[Outcome]] = []
         self._pool = pool(self.engine)
+        self._elements: list[Any] = []
 
     def process(self, element: Any) -> None:
-        self._results.append(self._threads.submit(self.work, self._pool, element))
+        if self.parallel == 1:
+            self._book(self.work(self._pool, element))
+        else:
+            self._elements.append(element)
 
     def finish_bundle(self) -> None:
+        threads = ThreadPoolExecutor(self.parallel)
         try:
-            for result in self._results:
-                counter, times = result.result()
-                Metrics.counter(NAMESPACE, counter).inc()
-                for stage, seconds in times.items():
-                    milliseconds = round(1000 * seconds)
-                    Metrics.distribution(NAMESPACE, f"{stage}_ms").update(milliseconds)
+            elements = sorted(self._elements, key=self.length, reverse=True)
+            for outcome in threads.map(lambda element: self.work(self._pool, element), elements):
+                self._book(outcome)
         finally:
-            self._threads.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
+
+    def _book(self, outcome: Outcome) -> None:
+        counter, times = outcome
+        Metrics.counter(NAMESPACE, counter).inc()
+        for stage, seconds in times.items():
+            Metrics.distribution(NAMESPACE, f"{stage}_ms").update(round(1000 * seconds))
+
+    def length(self, element: Any) -> float:
+        """How long an element is, compared with others."""
+        return 0.0
 
     def work(self, workers: Pool, element: Any) -> Outcome:
         """Does an element's work, in a thread."""
@@ -114,6 +125,9 @@ class DetectShard(_SideBySide):
 
     def setup(self) -> None:
         self._in_a_row = 0
+
+    def length(self, element: ShardRef) -> float:
+        return element.seconds
 
     def work(self, workers: Pool, element: ShardRef) -> Outcome:
         for attempt in range(1, ATTEMPTS + 1):
