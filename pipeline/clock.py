@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from model.errors import UserError
 
@@ -54,6 +55,7 @@ def stem(name: str) -> str:
     return _EXTENSION.sub("", name.rpartition("/")[2])
 
 
+@lru_cache(1024)
 def find_time(name: str) -> tuple[ClockTime, int, int, bool] | None:
     """The first date and time in a base name: (time, start, end, triggered), or None.
 
@@ -65,7 +67,7 @@ def find_time(name: str) -> tuple[ClockTime, int, int, bool] | None:
     for found in _DATED.finditer(text):
         digits = re.sub("[^0-9]", "", found["date"] + found["time"])
         try:
-            clock = datetime.strptime(digits, "%Y%m%d%H%M%S")
+            clock = datetime.fromisoformat(f"{digits[:8]}T{digits[8:]}")
         except ValueError:
             continue
         fraction = (found["fraction"] or found["ms"] or "0")[:6]

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipeline.discovery import Listing, discover
 from pipeline.identity import check_identity, identity_of, read_identity, settle_identity
 from pipeline.inventory import take_inventory
 from pipeline.job import Channel, Job
+from pipeline.memory import release_memory
 from pipeline.plan import (
     ShardRef,
     Standing,
@@ -28,7 +29,7 @@ from pipeline.plan import (
     span_table,
     write_plan,
 )
-from pipeline.pool import retire
+from pipeline.pool import pool
 from pipeline.recording import Place, PlaceRules, Recording
 from pipeline.run_record import RunRecord, first_value, last_value, living_runs, remove_plans
 from pipeline.runner import (
@@ -108,11 +109,14 @@ def detect(options: DetectOptions) -> int:
     record = _begin(out, options, listing, bundle)
     try:
         job = _plan(out, options, listing, bundle, rule, wanted, pattern, record)
+        del listing
         plan = out.child(f"_plan/{record.name}")
         refs = list(read_refs(plan.url))
         scoring = time.monotonic()
         if refs:
+            release_memory()
             record.values["stages_ms"] = _score(out, plan, refs, job, bundle, options)
+            pool("tensorflow").rest()
         took = time.monotonic() - scoring
         status = _end(out, plan, options, refs, took)
         # What workers left that were killed.
@@ -193,7 +197,7 @@ def _plan(
         run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), options.beam)
 
     inventory = take_inventory(out, plan, listing, probe_all)
-    retire()
+    pool().rest()
     # That of the first run: an archive that has moved is the same archive.
     root = str(first_value(out, "root") or listing.root)
     root_name = root.rstrip("/").rpartition("/")[2] or "root"
@@ -213,19 +217,10 @@ def _plan(
                     continue
                 yield recording, _flagged(rules(recording), recording, rate)
 
-    hours: set[tuple[str, Any]] = set()
-    sites: set[str] = set()
-    for recording, place in placed():
-        sites.add(place.site)
-        hours.update((place.site, hour) for hour in hours_of(recording, place))
-    check_sites(sites | {key.site for key in standing.commits})
-    first = read_identity(out) is None
-    chosen = options.slot_hours or choose_slot_hours(len(hours))
-    identity = settle_identity(out, wanted, chosen)
-    slot_hours = int(identity["slot_hours"])
-    if first:
-        _say(f"a new dataset, in slots of {slot_hours} h ({len(hours):,} site-hours hold audio)")
-    spans = span_table(placed(), rule, slot_hours)
+    # Names that cannot be are refused before anything is written.
+    identity = read_identity(out) or _first_identity(out, wanted, options, placed(), standing)
+    spans = span_table(placed(), rule, int(identity["slot_hours"]))
+    check_sites({*spans["site"].unique().to_pylist(), *standing.sites})
     listed = frozenset(name for name, _ in listing.recordings)
     prune = _prunable(options, listing, standing, listed) if options.prune else ()
     shards = plan_shards(
@@ -253,6 +248,27 @@ def _plan(
         record.name,
         options.decode_timeout_s,
     )
+
+
+def _first_identity(
+    out: Folder,
+    wanted: dict[str, Any],
+    options: DetectOptions,
+    placed: Iterable[tuple[Recording, Place]],
+    standing: Standing,
+) -> dict[str, Any]:
+    """Writes the identity of a new dataset, with the slot that fits the archive's size."""
+    hours: set[tuple[str, Any]] = set()
+    sites: set[str] = set()
+    for recording, place in placed:
+        sites.add(place.site)
+        hours.update((place.site, hour) for hour in hours_of(recording, place))
+    check_sites(sites | standing.sites)
+    chosen = options.slot_hours or choose_slot_hours(len(hours))
+    identity = settle_identity(out, wanted, chosen)
+    slot = identity["slot_hours"]
+    _say(f"a new dataset, in slots of {slot} h ({len(hours):,} site-hours hold audio)")
+    return identity
 
 
 def _flagged(place: Place, recording: Recording, model_rate: int) -> Place:

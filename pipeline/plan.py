@@ -151,6 +151,11 @@ class Standing:
     commits: dict[ShardKey, Commit | None]
 
     @property
+    def sites(self) -> frozenset[str]:
+        """Sites that have a shard."""
+        return frozenset(key.site for key in self.commits)
+
+    @property
     def readable(self) -> frozenset[str]:
         """Recordings that stand with windows that could be read."""
         return frozenset(

@@ -166,6 +166,13 @@ class Pool:
         """Begins to import what workers need, and does not wait for it."""
         self._template.warm()
 
+    def rest(self) -> None:
+        """Ends idle workers and frees their memory; new ones are forked when they are needed."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.stop()
+
     def _take(self) -> _Worker:
         with self._lock:
             while self._idle:
@@ -223,14 +230,6 @@ def pool(engine: str | None = None) -> Pool:
             modules = ("tensorflow", "keras") if engine else ()
             _pools[engine] = Pool((*modules, "pipeline.tasks"), {})
         return _pools[engine]
-
-
-def retire(engine: str | None = None) -> None:
-    """Ends the workers of one pool, and frees their memory."""
-    with _lock:
-        old = _pools.pop(engine, None)
-    if old is not None:
-        old.close()
 
 
 def stop() -> None:

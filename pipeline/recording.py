@@ -1,7 +1,7 @@
 """A recording as a run's inventory sees it: what its file says, and what follows from its name."""
 
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -73,13 +73,13 @@ class Recording:
 
     def to_row(self) -> dict[str, Any]:
         """The values by column name. The URL is bytes: a local path need not be valid text."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return values | {"url": os.fsencode(self.url)}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Recording":
         """The recording of a row of the inventory (further columns are left aside)."""
-        values = {field.name: row[field.name] for field in fields(cls)}
+        values = {name: row[name] for name in cls.__dataclass_fields__}
         flags, url = tuple(values["flags"] or ()), os.fsdecode(values["url"])
         return cls(**values | {"flags": flags, "url": url})
 

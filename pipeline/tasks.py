@@ -13,12 +13,12 @@ from model.scorer import Scorer
 from model.stages import take_times
 from pipeline.guard import ANY, Guard
 from pipeline.job import Job
+from pipeline.memory import unlimited_memory
 from pipeline.plan import ShardRef
 from pipeline.probe import probe
 from pipeline.recording import INVENTORY, Recording, unreadable
 from pipeline.shard import run_shard
 from pipeline.storage import Folder
-from pipeline.worker import unlimited_memory
 
 PROBE_BATCH = 500
 PROBE_THREADS = 16

@@ -15,18 +15,15 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.guard import Guard
+from pipeline.memory import limit_memory
 
 DEBUG = "DAWNCHORUS_DEBUG"
 """Set in the environment with `--debug`, for worker processes."""
-HEADROOM = 4 << 30
-"""Bytes that a worker may take on top of what the network needs: hundreds of times what decoding
-needs. A decoder that wants more gets an error before the machine runs out."""
 
 
 class Mark:
@@ -113,25 +110,3 @@ def _expect_death() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
-
-
-def limit_memory() -> None:
-    """Limits this process to `HEADROOM` more than it has now, where the system tells (Linux)."""
-    with contextlib.suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        limit = pages * resource.getpagesize() + HEADROOM
-        if hard == resource.RLIM_INFINITY or limit < hard:
-            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-@contextlib.contextmanager
-def unlimited_memory() -> Iterator[None]:
-    """Lifts the limit in the body, and sets it anew after it, if this is a worker."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-    try:
-        yield
-    finally:
-        if soft != hard:
-            limit_memory()
