@@ -293,7 +293,7 @@ class Sound:
         libsndfile leaves them out without a word but in its log, and gives what follows too early.
         The file is searched, once, when that log tells of damage; until then there are none.
         """
-        if self._gaps is None and self._sound.format == "OGG":
+        if self._gaps is None and self.info.format.startswith("OGG/"):
             self._gaps = self._find_gaps(self.info.frames) or None
         return self._gaps or []
 
