@@ -1,4 +1,4 @@
-"""FLAC: the samples of a stream that is whole, twice as fast as libsndfile gives them."""
+"""FLAC: the samples of a stream that is whole, in about half the time that libsndfile takes."""
 
 from collections.abc import Callable
 
@@ -115,6 +115,7 @@ class FlacChunks:
 
     def _find(self, sample: int) -> tuple[int, int] | None:
         """The place and the first sample of the frame that holds `sample`."""
+        # By turns where the sample should be if all frames took as many bytes, and by halves.
         low, low_sample, high, high_sample = self._first, 0, self._size, self._frames
         halve = False
         while low < high:
