@@ -1,9 +1,15 @@
-"""FLAC: how long a stream really is, told by the frame at its end."""
+"""FLAC: the heads of a stream's frames, and how long it really is, told by the last of them."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+_SYNC = re.compile(rb"\xff[\xf8\xf9]")
 
 _BLOCK_SIZES = {1: 192, **{code: 576 << (code - 2) for code in range(2, 6)}}
 _BLOCK_SIZES |= {code: 256 << (code - 8) for code in range(8, 16)}
+_COUNT = 13
+"""Where in STREAMINFO the number of samples stands."""
 _BITS = {1: 8, 2: 12, 4: 16, 5: 20, 6: 24, 7: 32}
 
 
@@ -11,8 +17,8 @@ _BITS = {1: 8, 2: 12, 4: 16, 5: 20, 6: 24, 7: 32}
 class FlacStream:
     """What STREAMINFO says: samples per channel (0 where left open), largest block, channels, bits.
 
-    `place` is where in the file the number of samples stands, `shared` its first byte, half of
-    which belongs to the bits.
+    `body` are the bytes of STREAMINFO, as far as they were seen, and `place` is where in the file
+    the number of samples stands.
     """
 
     frames: int
@@ -20,17 +26,25 @@ class FlacStream:
     channels: int
     bits: int
     place: int
-    shared: int
+    body: bytes
 
     def count(self, frames: int) -> bytes:
         """The bytes at `place` that tell another number of samples."""
-        return bytes([self.shared & 0xF0 | frames >> 32 & 0x0F]) + (frames & 0xFFFFFFFF).to_bytes(4)
+        # Half of the first byte belongs to the bits.
+        first = self.body[_COUNT] & 0xF0 | frames >> 32 & 0x0F
+        return bytes([first]) + (frames & 0xFFFFFFFF).to_bytes(4)
+
+    def opening(self) -> bytes:
+        """The first bytes of a FLAC like this one that tells no length and has no other metadata:
+        frames of this one may follow."""
+        body = self.body[:_COUNT] + self.count(0) + self.body[_COUNT + 5 :]
+        return b"fLaC\x80" + len(body).to_bytes(3) + body
 
 
 def stream_info(head: bytes) -> FlacStream | None:
     """The stream that a file's first bytes describe; None if they do not reach so far."""
     at = head.find(b"fLaC") + 8
-    body = head[at : at + 18]
+    body = head[at : at + 34]
     if at < 8 or len(body) < 18:
         return None
     packed = int.from_bytes(body[10:18])
@@ -39,8 +53,8 @@ def stream_info(head: bytes) -> FlacStream | None:
         block_size=int.from_bytes(body[2:4]),
         channels=(packed >> 41 & 7) + 1,
         bits=(packed >> 36 & 31) + 1,
-        place=at + 13,
-        shared=body[13],
+        place=at + _COUNT,
+        body=body,
     )
 
 
@@ -50,13 +64,16 @@ def find_ends(stream: FlacStream, tail: bytes) -> list[tuple[int, int]]:
     A head is known by its sync code and its CRC-8, and by fitting the stream; one of 10,000 such
     tails may show a head where none is.
     """
-    found, at = [], tail.find(b"\xff")
-    while at >= 0:
-        bounds = _frame(stream, tail[at : at + 16])
+    return [(start, stop) for _, start, stop in find_heads(stream, tail)]
+
+
+def find_heads(stream: FlacStream, content: bytes) -> Iterator[tuple[int, int, int]]:
+    """(place, first sample, the sample after the last) of each frame whose head is in `content`."""
+    for sync in _SYNC.finditer(content):
+        at = sync.start()
+        bounds = _frame(stream, content[at : at + 16])
         if bounds:
-            found.append(bounds)
-        at = tail.find(b"\xff", at + 1)
-    return found
+            yield at, *bounds
 
 
 def _frame(stream: FlacStream, head: bytes) -> tuple[int, int] | None:
@@ -84,7 +101,14 @@ def _frame(stream: FlacStream, head: bytes) -> tuple[int, int] | None:
 def _crc8(content: bytes) -> int:
     crc = 0
     for byte in content:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x107) if crc & 0x80 else crc << 1
+        crc = _CRC8[crc ^ byte]
     return crc
+
+
+def _crc8_of(byte: int) -> int:
+    for _ in range(8):
+        byte = (byte << 1 ^ 0x107) if byte & 0x80 else byte << 1
+    return byte
+
+
+_CRC8 = bytes(_crc8_of(byte) for byte in range(256))

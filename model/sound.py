@@ -5,14 +5,15 @@ import io
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 
 import fsspec
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from model.flac import find_ends, stream_info
+from model.flac import FlacStream, find_ends, stream_info
+from model.flac_chunks import FlacChunks
 from model.ogg import find_gaps
 from model.reasons import REASONS
 
@@ -123,6 +124,8 @@ class Sound:
         self.path = path
         self._expected = size_bytes
         self._repair: tuple[int, bytes] | None = None
+        self._stream: FlacStream | None = None
+        self._chunks: FlacChunks | None = None
         self._gaps: list[tuple[int, int]] | None = None
         self._before = 0
         self._readable = 0
@@ -138,6 +141,8 @@ class Sound:
                 raise AudioError("damaged", f"{frames:,} samples in {self._size:,} bytes")
             self.info = AudioInfo(frames, rate, channels, kind)
             self.end = frames
+            if self._stream is not None:
+                self._chunks = FlacChunks(self._source.part, self._stream, self._size, frames)
         except BaseException:
             self.close()
             raise
@@ -187,7 +192,7 @@ class Sound:
 
     def _flac_frames(self, promised: int) -> int:
         """A FLAC's samples by its last frame: the header may promise any number, or none."""
-        stream = stream_info(self._source.part(0, TAIL_BYTES))
+        self._stream = stream = stream_info(self._source.part(0, TAIL_BYTES))
         if stream is None:
             return promised
         ends = find_ends(stream, self._source.part(self._size - TAIL_BYTES, TAIL_BYTES))
@@ -246,20 +251,27 @@ class Sound:
             raise self._source.error
 
     def read(self, start: int, count: int) -> Float32:
-        """Up to `count` samples from `start`: float32 (n, channels). Raises AudioError."""
+        """Up to `count` samples from `start`: float32 (n, channels), not to be written to.
+
+        Raises AudioError.
+        """
         place = start - self._before
         count = min(count, self._sound.frames - place)
         if count < 1:
             return np.zeros((0, self._sound.channels), np.float32)
         try:
+            block = self._chunks.read(place, count) if self._chunks else None
+            if block is not None:
+                return block
+            self._chunks = None
             if self._sound.tell() != place and self._sound.seek(place) != place:
                 raise AudioError("damaged", "the decoder does not find the place")
-            block: Float32 = self._sound.read(count, dtype="float32", always_2d=True)
+            block = self._sound.read(count, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, MemoryError) as error:
             self.check_storage()
             raise as_audio_error(error) from error
         self.check_storage()
-        return block
+        return cast(Float32, block)
 
     def look_ahead(self, start: int) -> None:
         """Sets `end` to `start` if nothing can be read from there on.
@@ -281,7 +293,7 @@ class Sound:
         libsndfile leaves them out without a word but in its log, and gives what follows too early.
         The file is searched, once, when that log tells of damage; until then there are none.
         """
-        if self._gaps is None and self._sound.format == "OGG":
+        if self._gaps is None and self.info.format.startswith("OGG/"):
             self._gaps = self._find_gaps(self.info.frames) or None
         return self._gaps or []
 
@@ -292,6 +304,7 @@ class Sound:
 
     def close(self) -> None:
         """Closes the recording."""
+        self._chunks = None
         self._sound.close()
         self._source.close()
 

@@ -95,6 +95,16 @@ def test_a_dead_microphone_gives_any_value(tmp_path: Path, value: int) -> None:
         assert set(reasons) == {None, "silent"}
 
 
+@pytest.mark.parametrize("sounding", [4000, 4063, 4064, 7999])
+def test_one_sample_in_a_silent_window_is_sound(tmp_path: Path, sounding: int) -> None:
+    sound = np.full(12_000, 5, np.int16)
+    sound[sounding] = 6
+    soundfile.write(tmp_path / "a.flac", sound, RATE, subtype="PCM_16")
+    plan = WindowPlan(WindowRule(0.5, 0.5), 12_000, RATE)
+    reasons = [w.reason for w in spans(tmp_path / "a.flac", plan, [], RATE)]
+    assert reasons == ["silent", None, "silent"]
+
+
 @pytest.mark.parametrize(("last", "reason"), [(0, "silent"), (500, None)])
 def test_a_window_of_one_sample(tmp_path: Path, last: int, reason: str | None) -> None:
     sound = np.append((noise(0.5)[:, 0] * 20_000).astype(np.int16), np.int16(last))

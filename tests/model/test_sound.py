@@ -98,9 +98,10 @@ def test_the_library_s_codes() -> None:
 
 
 class Failing(MemoryFileSystem):
-    """A store that stops answering beyond the first 50,000 bytes of a file."""
+    """A store that stops answering beyond the first bytes of a file."""
 
     protocol = "failing"
+    limit = 50_000
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -111,9 +112,15 @@ class Failing(MemoryFileSystem):
 
         class File(io.BytesIO):
             def readinto(self, buffer: Any) -> int:
-                if self.tell() + len(buffer) > 50_000:
+                if self.tell() + len(buffer) > Failing.limit:
                     raise TimeoutError("no answer")
                 return super().readinto(buffer)
+
+            def read(self, size: int | None = -1) -> bytes:
+                content = super().read(size)
+                if self.tell() > Failing.limit:
+                    raise TimeoutError("no answer")
+                return content
 
         return File(file.getvalue())
 
@@ -128,6 +135,19 @@ def test_failing_storage_is_no_damage(tmp_path: Path, kind: str) -> None:
     plan = WindowPlan(RULE, 40 * RATE, RATE)
     with pytest.raises(TimeoutError, match="no answer"), Sound(url) as sound:
         list(decode_span(sound, plan, 0, plan.count, RATE, 4000))
+
+
+def test_storage_that_fails_while_a_flac_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("failing", Failing, clobber=True)
+    fsspec.filesystem("memory").pipe_file("memory://later", encode(noise(40), RATE, "FLAC"))
+    monkeypatch.setattr(Failing, "limit", 10**9)
+    with Sound("failing://later") as sound:
+        plan = WindowPlan(RULE, 40 * RATE, RATE)
+        monkeypatch.setattr(Failing, "limit", 50_000)
+        with pytest.raises(TimeoutError, match="no answer"):
+            list(decode_span(sound, plan, 0, plan.count, RATE, 4000))
+        monkeypatch.setattr(Failing, "limit", 10**9)
+        assert len(sound.read(0, 10)) == 10
 
 
 def test_too_little_memory_is_curable(tmp_path: Path) -> None:
