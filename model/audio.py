@@ -15,6 +15,7 @@ import numpy.typing as npt
 import soxr
 
 from model.sound import AudioError, Sound, as_audio_error
+from model.stages import timed
 from model.windows import WindowPlan, WindowRule
 
 Float32 = npt.NDArray[np.float32]
@@ -223,7 +224,8 @@ def _decode(
         cut = round(window_start * sample_rate / rate)
         while at < end and resampled.stop < cut + window_samples:
             size = min(step, end - at)
-            block, lost = _read_block(sound, at, size)
+            with timed("decode"):
+                block, lost = _read_block(sound, at, size)
             mono = _mono(block, channel)
             if may_be_infinite and not np.isfinite(mono).all():
                 wrong = np.flatnonzero(~np.isfinite(mono))
@@ -237,7 +239,8 @@ def _decode(
             if rate == sample_rate:
                 resampled.extend(mono)
             else:
-                resampled.extend(stream.resample_chunk(mono, last=at >= end))
+                with timed("resample"):
+                    resampled.extend(stream.resample_chunk(mono, last=at >= end))
         losses = [loss for loss in losses if loss.stop > window_start]
         hit = next((loss for loss in losses if loss.start < window_end), None)
         if hit is not None:

@@ -88,7 +88,9 @@ def _windows(
         if blame is not None:
             raise AudioError(blame.reason, blame.message)
         guard.at(name)
-        with Sound(span.recording.url, span.recording.size_bytes) as sound:
+        with timed("decode"):
+            opened = Sound(span.recording.url, span.recording.size_bytes)
+        with opened as sound:
             at = "decode"
             rate, samples = front_end.sample_rate, front_end.window_samples
             for decoded in decode_span(sound, plan, span.first, span.stop, rate, samples, channel):
