@@ -10,6 +10,7 @@ from typing import Any
 
 from model.bundle import Bundle, copy_bundle, load_bundle
 from model.errors import UserError
+from model.runtime import Engine, Precision, check_engine, check_precision
 from model.windows import Tail, WindowRule
 from pipeline import progress
 from pipeline.clock import TimePattern
@@ -69,6 +70,8 @@ class DetectOptions:
     min_score: float = 0.1
     slot_hours: int | None = None
     max_skipped: float = 1.0
+    engine: Engine = "tensorflow"
+    precision: Precision = "float32"
     decode_timeout_s: float = 300.0
     redo_damaged: bool = False
     prune: bool = False
@@ -91,9 +94,20 @@ def detect(options: DetectOptions) -> int:
     out = Folder(options.output)
     pattern = TimePattern(options.time_pattern) if options.time_pattern else None
     check_beam_options(options.beam)
+    check_engine(options.engine)
+    if is_local_runner(options.beam):
+        check_precision(options.precision)
     if not is_local_runner(options.beam) and out.is_local:
         _say("warning: the output is on this machine's disk; the runner's workers must see it too")
-    wanted = identity_of(bundle, rule, options.channel, options.min_score, options.time_pattern)
+    wanted = identity_of(
+        bundle,
+        rule,
+        options.channel,
+        options.min_score,
+        options.time_pattern,
+        options.engine,
+        options.precision,
+    )
     with _writable(out):
         check_identity(out, wanted, options.slot_hours)
         root = options.root or last_value(out, "root")
@@ -250,6 +264,8 @@ def _plan(
         facts,
         record.name,
         options.decode_timeout_s,
+        options.engine,
+        options.precision,
     )
 
 
