@@ -68,10 +68,68 @@ def _convert(core: Any, network: Any, shape: tuple[int, int]) -> Any:
     """OpenVINO's form of a Keras network, for one window."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "network.xml")
-        network.export(path, format="openvino", verbose=False)
+        _channels_first(network).export(path, format="openvino", verbose=False)
         # From bytes, because the weights of a file are read from it later.
         model = core.read_model(
             Path(path).read_bytes(), Path(path).with_suffix(".bin").read_bytes()
         )
     model.reshape([1, *shape])
     return model
+
+
+def _channels_first(network: Any) -> Any:
+    """A Keras network with its channels before mels and frames, as OpenVINO's kernels have them.
+
+    Keras would have it transpose before and after each layer, which more than doubles the time. A
+    network of other layers than the paper's, with its image in another shape, is left as it is.
+    """
+    import keras
+
+    try:
+        changed = keras.models.clone_model(network, clone_function=_channels_first_layer)
+    except (AttributeError, TypeError, ValueError):
+        return network
+    changed.set_weights(network.get_weights())
+    return changed
+
+
+def _channels_first_layer(layer: Any) -> Any:
+    """The same layer for channels first; ValueError where it is not known how.
+
+    Not from the layer's `get_config`, which imports TensorFlow.
+    """
+    from keras import activations, layers
+
+    takes, gives, kind = tuple(layer.input.shape), tuple(layer.output.shape), type(layer)
+    if kind is layers.Reshape and gives == (*takes, 1):
+        return layers.Reshape((1, *takes[1:]))
+    if 4 not in (len(takes), len(gives)) or kind is layers.ReLU:
+        return layer
+    last = getattr(layer, "data_format", "channels_last") == "channels_last"
+    if (
+        kind is layers.Conv2D
+        and last
+        and layer.activation in (activations.linear, activations.relu)
+    ):
+        return layers.Conv2D(
+            layer.filters,
+            layer.kernel_size,
+            layer.strides,
+            layer.padding,
+            "channels_first",
+            layer.dilation_rate,
+            layer.groups,
+            layer.activation,
+            layer.use_bias,
+            kernel_initializer="zeros",  # Drawing numbers takes seconds.
+        )
+    if kind is layers.BatchNormalization and layer.axis in (-1, 3):
+        return layers.BatchNormalization(
+            1, epsilon=layer.epsilon, center=layer.center, scale=layer.scale
+        )
+    if kind is layers.MaxPooling2D and last:
+        return layers.MaxPooling2D(layer.pool_size, layer.strides, layer.padding, "channels_first")
+    if kind is layers.Flatten and last:
+        # It brings the channels back to the end: the weights that follow stay in order.
+        return layers.Flatten("channels_first")
+    raise ValueError(f"{kind.__name__} is not known")
