@@ -36,7 +36,9 @@ IMPORTS = {"tensorflow": "tensorflow", "openvino": "openvino"}
 def kinds() -> list[tuple[str, str]]:
     """The engines that are installed, with the precisions that the processor has."""
     engines = [engine for engine, module in IMPORTS.items() if find_spec(module)]
-    precisions = ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
+    precisions = (
+        ["float32", "bfloat16"] if has_bfloat16(Path("/proc/cpuinfo").read_text()) else ["float32"]
+    )
     return [(engine, precision) for precision in precisions for engine in engines]
 
 

@@ -13,6 +13,9 @@ from model.errors import UserError
 MIN_FRAMES = 128
 """Frames that a default spectrogram has at least: what the paper's pools (2, 4, 4, 4) need."""
 
+MODULES = ("librosa.filters", "scipy.fft", "scipy.sparse")
+"""What is imported where spectrograms are computed, and not before."""
+
 Float32 = npt.NDArray[np.float32]
 
 

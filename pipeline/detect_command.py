@@ -1,8 +1,10 @@
 """`dawnchorus detect`: the Beam job on an archive."""
 
 import argparse
+from typing import get_args
 
 from model.errors import UserError
+from model.runtime import Engine, Precision
 
 EPILOG = """\
 Other options go to Beam, such as --runner or --direct_num_workers.
@@ -46,6 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="pad",
         help="the partial last window (default pad)",
     )
+    add(
+        "--engine",
+        choices=get_args(Engine),
+        default="tensorflow",
+        help="what runs the network (default tensorflow, the reference)",
+    )
+    add(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="what the network multiplies (default float32)",
+    )
     add("--channel", default="mean", metavar="mean|each|N", help="what is scored (default mean)")
     add("--site", metavar="NAME", help="the site of all recordings of this run")
     add(
@@ -84,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.pool import pool
 
     if not any(flag.startswith("--runner") for flag in args.beam):
-        # TensorFlow takes longer to import than Beam, which is imported meanwhile.
-        pool("tensorflow").warm()
+        # Engines take long to import; meanwhile, this process imports Beam.
+        pool(args.engine).warm()
         pool().warm()
 
     from pipeline.detection import DetectOptions, detect
@@ -107,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
             min_score=args.min_score,
             slot_hours=args.slot,
             max_skipped=args.max_skipped,
+            engine=args.engine,
+            precision=args.precision,
             decode_timeout_s=args.decode_timeout,
             redo_damaged=args.redo_damaged,
             prune=args.prune,

@@ -10,6 +10,7 @@ from typing import Any
 
 from model.bundle import Bundle, copy_bundle, load_bundle
 from model.errors import UserError
+from model.runtime import Engine, Precision, check_engine, check_precision
 from model.windows import Tail, WindowRule
 from pipeline import progress
 from pipeline.clock import TimePattern
@@ -71,6 +72,8 @@ class DetectOptions:
     min_score: float = 0.1
     slot_hours: int | None = None
     max_skipped: float = 1.0
+    engine: Engine = "tensorflow"
+    precision: Precision = "float32"
     decode_timeout_s: float = 300.0
     redo_damaged: bool = False
     prune: bool = False
@@ -93,9 +96,20 @@ def detect(options: DetectOptions) -> int:
     out = Folder(options.output)
     pattern = TimePattern(options.time_pattern) if options.time_pattern else None
     check_beam_options(options.beam)
+    check_engine(options.engine)
+    if is_local_runner(options.beam):
+        check_precision(options.precision)
     if not is_local_runner(options.beam) and out.is_local:
         _say("warning: the output is on this machine's disk; the runner's workers must see it too")
-    wanted = identity_of(bundle, rule, options.channel, options.min_score, options.time_pattern)
+    wanted = identity_of(
+        bundle,
+        rule,
+        options.channel,
+        options.min_score,
+        options.time_pattern,
+        options.engine,
+        options.precision,
+    )
     with _writable(out):
         check_identity(out, wanted, options.slot_hours)
         root = options.root or last_value(out, "root")
@@ -116,7 +130,7 @@ def detect(options: DetectOptions) -> int:
         if refs:
             release_memory()
             record.values["stages_ms"] = _score(out, plan, refs, job, bundle, options)
-            pool("tensorflow").rest()
+            pool(job.engine).rest()
         took = time.monotonic() - scoring
         status = _end(out, plan, options, refs, took)
         # What workers left that were killed.
@@ -247,6 +261,8 @@ def _plan(
         facts,
         record.name,
         options.decode_timeout_s,
+        options.engine,
+        options.precision,
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from model.bundle import Bundle
 from model.errors import UserError
+from model.runtime import Engine, Precision
 from model.windows import WindowRule
 from pipeline.job import Channel
 from pipeline.schema import RESULTS_VERSION, SCHEMA_VERSION
@@ -13,7 +14,13 @@ NAME = "dataset.json"
 
 
 def identity_of(
-    bundle: Bundle, rule: WindowRule, channel: Channel, min_score: float, time_pattern: str | None
+    bundle: Bundle,
+    rule: WindowRule,
+    channel: Channel,
+    min_score: float,
+    time_pattern: str | None,
+    engine: Engine,
+    precision: Precision,
 ) -> dict[str, Any]:
     """The identity that a run asks for, all but the slot."""
     return {
@@ -30,8 +37,8 @@ def identity_of(
         "min_score": min_score,
         "time_pattern": time_pattern,
         "embeddings": False,
-        "engine": "tensorflow",
-        "precision": "float32",
+        "engine": engine,
+        "precision": precision,
     }
 
 

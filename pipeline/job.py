@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from model.errors import UserError
+from model.runtime import Engine, Precision
 from model.windows import WindowRule
 
 Channel = int | Literal["mean", "each"]
@@ -34,6 +35,8 @@ class Job:
     facts: dict[str, str]
     owner: str
     timeout_s: float = 300.0
+    engine: Engine = "tensorflow"
+    precision: Precision = "float32"
 
     def channels(self, available: int) -> list[int | None]:
         """The channels of a recording that are scored; None is the mean of all."""

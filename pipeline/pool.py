@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import Pipe
 from typing import Any
 
+from model.frontend import MODULES as FRONT_END_MODULES
+from model.runtime import Engine, engine_environment, engine_modules
 from pipeline.guard import ANY, Blame
 from pipeline.template import Template, TemplateError
 from pipeline.worker import Mark
@@ -219,16 +221,20 @@ class Pool:
             worker.stop()
 
 
-_pools: dict[str | None, Pool] = {}
+_pools: dict[Engine | None, Pool] = {}
 _lock = threading.Lock()
 
 
-def pool(engine: str | None = None) -> Pool:
+def pool(engine: Engine | None = None) -> Pool:
     """This process's pool of workers that score with an engine, or that open recordings only."""
     with _lock:
         if engine not in _pools:
-            modules = ("tensorflow", "keras") if engine else ()
-            _pools[engine] = Pool((*modules, "pipeline.tasks"), {})
+            modules: tuple[str, ...] = ("pipeline.tasks",)
+            environment: dict[str, str] = {}
+            if engine is not None:
+                modules = (*engine_modules(engine), *FRONT_END_MODULES, *modules)
+                environment = engine_environment(engine)
+            _pools[engine] = Pool(modules, environment)
         return _pools[engine]
 
 

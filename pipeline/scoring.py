@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from model.audio import Decoded, decode_span
 from model.bundle import Bundle
+from model.runtime import BATCH
 from model.sound import AudioError, Sound
 from model.stages import timed
 from model.windows import WindowPlan
@@ -20,7 +21,6 @@ from pipeline.job import Job
 from pipeline.schema import PREDICTIONS, plain
 from pipeline.spans import Span, window_plan
 
-BATCH = 32
 Float32 = npt.NDArray[np.float32]
 Score = Callable[[Float32], Float32]
 

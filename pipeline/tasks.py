@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.bundle import Bundle, load_bundle
+from model.runtime import Engine, Precision
 from model.scorer import Scorer
 from model.stages import take_times
 from pipeline.guard import ANY, Guard
@@ -23,16 +24,17 @@ from pipeline.storage import Folder
 PROBE_BATCH = 500
 PROBE_THREADS = 16
 
-_scorers: dict[str, tuple[Bundle, Scorer]] = {}
+_scorers: dict[tuple[str, Engine, Precision], tuple[Bundle, Scorer]] = {}
 
 
-def scorer_of(bundle_url: str) -> tuple[Bundle, Scorer]:
-    """A bundle and its scorer, loaded once in a process."""
-    if bundle_url not in _scorers:
+def scorer_of(job: Job) -> tuple[Bundle, Scorer]:
+    """A job's bundle and its scorer, loaded once in a process."""
+    key = job.bundle, job.engine, job.precision
+    if key not in _scorers:
         with unlimited_memory():
-            bundle = load_bundle(bundle_url)
-            _scorers[bundle_url] = bundle, Scorer(bundle)
-    return _scorers[bundle_url]
+            bundle = load_bundle(job.bundle)
+            _scorers[key] = bundle, Scorer(bundle, job.engine, job.precision)
+    return _scorers[key]
 
 
 def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[bool, dict[str, float]]:
@@ -40,7 +42,7 @@ def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[bool, dict[str,
 
     Raises ShardError.
     """
-    bundle, scorer = scorer_of(job.bundle)
+    bundle, scorer = scorer_of(job)
     take_times()
     done = run_shard(ref.load(), job, bundle, scorer, guard)
     return done, take_times()

@@ -11,6 +11,7 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
+from model.runtime import Engine
 from pipeline import tasks
 from pipeline.job import Job
 from pipeline.plan import ShardRef, read_refs
@@ -120,8 +121,8 @@ class DetectShard(_SideBySide):
     parallel: int
 
     @property
-    def engine(self) -> str:
-        return "tensorflow"
+    def engine(self) -> Engine:
+        return self.job.engine
 
     def setup(self) -> None:
         self._in_a_row = 0

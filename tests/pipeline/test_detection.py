@@ -1,5 +1,6 @@
 """The job from the command to the dataset, on real files with a real network."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,9 +11,16 @@ import numpy as np
 import pytest
 
 from benchmarks.kills import content
+from model import runtime
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
 from tests.pipeline.archive import LABELS, RATE, cut, tone, write
+
+CPUINFO = Path("/proc/cpuinfo")
+needs_bfloat16 = pytest.mark.skipif(
+    not (CPUINFO.exists() and runtime.has_bfloat16(CPUINFO.read_text())),
+    reason="a processor without bfloat16",
+)
 
 
 def detect(audio: Path | str, bundle: Path, out: Path | str, *more: str) -> int:
@@ -137,6 +145,44 @@ def test_worker_processes_write_the_same_bytes(
     assert content(tmp_path / "out") == content(out)
 
 
+@pytest.mark.parametrize(
+    ("more", "tolerance"),
+    [
+        (["--engine", "openvino"], 1e-4),
+        pytest.param(["--precision", "bfloat16"], 0.01, marks=needs_bfloat16),
+    ],
+)
+def test_engines_write_the_same_dataset_but_for_small_differences(
+    out: Path, audio: Path, bundle: Path, tmp_path: Path, more: list[str], tolerance: float
+) -> None:
+    assert detect(audio, bundle, tmp_path / "out", *more) == 0
+    query = "SELECT * EXCLUDE (score), score FROM predictions ORDER BY recording, start_s, label"
+    a, b = rows(out, query), rows(tmp_path / "out", query)
+    assert [row[:-1] for row in a] == [row[:-1] for row in b]
+    np.testing.assert_allclose(
+        [row[-1] for row in b], [row[-1] for row in a], rtol=0, atol=tolerance
+    )
+    identity = json.loads((tmp_path / "out/dataset.json").read_text())
+    assert identity[more[0].removeprefix("--")] == more[1]
+    assert detect(audio, bundle, tmp_path / "out") == 1
+    assert detect(audio, bundle, tmp_path / "out", *more) == 0
+
+
+def test_what_an_engine_needs_is_asked_first(
+    audio: Path, bundle: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(arguments: list[str], says: str) -> None:
+        assert detect(audio, bundle, tmp_path / "o", *arguments) == 1
+        assert says in capsys.readouterr().err.splitlines()[-1]
+        assert not (tmp_path / "o").exists()
+
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    check(["--engine", "openvino"], "pip install 'dawnchorus[openvino]'")
+    monkeypatch.undo()
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda cpuinfo: False)
+    check(["--precision", "bfloat16"], "needs Linux on a processor with avx512_bf16")
+
+
 def test_a_copied_archive_is_the_same_archive(
     out: Path, audio: Path, bundle: Path, tmp_path: Path, capsys
 ) -> None:
@@ -211,6 +257,8 @@ def test_a_recording_whose_time_changed_leaves_its_old_shard(bundle: Path, tmp_p
         (["--channel", "each"], "channel"),
         (["--min-score", "0.3"], "min_score"),
         (["--slot", "24"], "slot_hours"),
+        (["--engine", "openvino"], "engine"),
+        pytest.param(["--precision", "bfloat16"], "precision", marks=needs_bfloat16),
         (["--time-pattern", "%Y%m%d_%H%M%S*"], "time_pattern"),
     ],
 )
