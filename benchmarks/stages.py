@@ -129,38 +129,35 @@ def loop(bundle_path: str, engine: str, precision: str, *paths: str) -> dict[str
     Waits for a line on standard input when it is ready; when it began and ended.
     """
     import numpy as np
+    import soxr
 
     from model.bundle import load_bundle
     from model.frontend import LogMel
+    from model.runtime import BATCH
     from model.scorer import Scorer
     from model.sound import Sound
 
     bundle = load_bundle(bundle_path)
     scorer, log_mel = Scorer(bundle, engine, precision), LogMel(bundle.front_end)
-    size, batch = (
-        bundle.front_end.window_samples,
-        BATCHES[engine][0] * (8 if engine == "openvino" else 1),
-    )
-    scorer.score_spectrograms(log_mel(np.zeros((batch, size), np.float32)))
-
-    def blocks(path: str) -> Iterator[Any]:
-        with Sound(path) as sound:
-            for at in range(0, sound.info.frames, 48_000):
-                yield sound.read(at, 48_000)[:, 0]
+    size = bundle.front_end.window_samples
+    windows = np.zeros((BATCH, size), np.float32)
+    scorer.score_spectrograms(log_mel(windows))
 
     def run(path: str) -> None:
-        import soxr
-
         stream = soxr.ResampleStream(48_000, 16_000, 1, dtype="float32", quality="HQ")
-        left = np.zeros(0, np.float32)
-        for block in blocks(path):
-            left = np.concatenate([left, stream.resample_chunk(block)])
-            if len(left) >= batch * size:
-                scorer.score_spectrograms(log_mel(left[: batch * size].reshape(batch, size)))
-                left = left[batch * size :]
-        left = np.concatenate([left, stream.resample_chunk(np.zeros(0, np.float32), last=True)])
-        windows = left[: len(left) // size * size].reshape(-1, size)
-        scorer.score_spectrograms(log_mel(windows))
+        waveforms, at = windows.reshape(-1), 0
+        with Sound(path) as sound:
+            for start in range(0, sound.info.frames, 48_000):
+                block = sound.read(start, 48_000)[:, 0]
+                piece = stream.resample_chunk(block, last=start + 48_000 >= sound.info.frames)
+                room = len(waveforms) - at
+                waveforms[at : at + len(piece)] = piece[:room]
+                at += len(piece)
+                if at >= len(waveforms):
+                    scorer.score_spectrograms(log_mel(windows))
+                    at -= len(waveforms)
+                    waveforms[:at] = piece[room:]
+        scorer.score_spectrograms(log_mel(windows[: at // size]))
 
     print("ready", flush=True)
     sys.stdin.readline()
@@ -198,7 +195,9 @@ def measure_loop(
     started = [_start("loop", bundle, engine, precision, *paths) for _ in range(processes)]
     for process in started:
         assert process.stdout.readline() == "ready\n"
-    ends = [process.stdin.write("go\n") or process.stdin.flush() for process in started]
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
     ends = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
     return max(end["ended"] for end in ends) - min(end["begun"] for end in ends)
 

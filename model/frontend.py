@@ -1,6 +1,7 @@
 """Waveform to log-mel spectrogram, with its parameters."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
@@ -132,12 +133,13 @@ class LogMel:
         filters = mel(sr=f.sample_rate, n_fft=f.n_fft, n_mels=f.n_mels, fmin=f.fmin, fmax=f.fmax)
         return scipy.sparse.csr_matrix(filters)
 
-    def __call__(self, waveforms: Float32) -> Float32:
-        """Spectrograms in dB of float32 waveforms (n, window_samples): (n, n_mels, n_frames)."""
+    def __call__(self, waveforms: Sequence[Float32] | Float32) -> Float32:
+        """Spectrograms in dB of n float32 waveforms (window_samples,): (n, n_mels, n_frames)."""
         f = self.front_end
-        if waveforms.ndim != 2 or waveforms.shape[1] != f.window_samples:
-            expected = f"(n, {f.window_samples})"
-            raise ValueError(f"Waveforms have the shape {waveforms.shape}; expected {expected}.")
+        for waveform in waveforms:
+            if waveform.shape != (f.window_samples,):
+                expected = f"({f.window_samples},)"
+                raise ValueError(f"A waveform has the shape {waveform.shape}; expected {expected}.")
         out = np.empty((len(waveforms), *f.input_shape), np.float32)
         for waveform, spectrogram in zip(waveforms, out, strict=True):
             self._window(waveform, spectrogram)

@@ -1,7 +1,7 @@
 """Waveforms to scores with a bundle's networks."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ class Scorer:
         self._log_mel = LogMel(bundle.front_end)
         self._score = _compile(bundle, engine, precision)
 
-    def __call__(self, waveforms: Float32) -> Float32:
-        """Scores (n, n_labels), float32, of float32 waveforms (n, window_samples)."""
+    def __call__(self, waveforms: Sequence[Float32] | Float32) -> Float32:
+        """Scores (n, n_labels), float32, of n float32 waveforms (window_samples,)."""
         with timed("spectrogram"):
             spectrograms = self._log_mel(waveforms)
         with timed("network"):

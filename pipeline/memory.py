@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import gc
 import resource
 import sys
 from collections.abc import Iterator
@@ -39,7 +38,6 @@ def release_memory() -> None:
     """Gives back what libraries keep for later use: a job of days should not hold its plan's."""
     import pyarrow as pa
 
-    gc.collect()
     pa.default_memory_pool().release_unused()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # Not every C library has it.

@@ -22,7 +22,7 @@ from pipeline.schema import PREDICTIONS, plain
 from pipeline.spans import Span, window_plan
 
 Float32 = npt.NDArray[np.float32]
-Score = Callable[[Float32], Float32]
+Score = Callable[[Sequence[Float32]], Float32]
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _flush(
         return
     waveforms = [d.waveform for _, d, _, _ in waiting if d.waveform is not None]
     scored = [(step, d.k) for step, d, _, _ in waiting if d.waveform is not None]
-    scores = score(np.stack(waveforms)) if waveforms else np.zeros((0, 0), np.float32)
+    scores = score(waveforms) if waveforms else np.zeros((0, 0), np.float32)
     with timed("write"):
         rows = Rows(_predictions(scored, scores, job, bundle), [], [])
         while waiting:

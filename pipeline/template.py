@@ -18,8 +18,15 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.worker import DEBUG, quiet, work
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""Processes side by side would only fight for the cores; and a template must have no threads."""
+SETTINGS = {
+    # Processes side by side would only fight for the cores; and a template must have no threads.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # GNU's C library would give each second of sound fresh pages, which the system must clear.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
+}
+"""Environment of workers, whatever they do."""
 _NUMBER = struct.Struct("<q")
 START = 0
 """Asked in place of a process's number: start one with the descriptors that come along."""
@@ -90,7 +97,7 @@ class Template:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.template", str(theirs.fileno()), *self._modules],
             pass_fds=[theirs.fileno()],
-            env={**os.environ, **ONE_THREAD, "PYTHONPATH": path, **self._environment},
+            env={**os.environ, **SETTINGS, "PYTHONPATH": path, **self._environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None if os.environ.get(DEBUG) else self._said,
@@ -123,11 +130,13 @@ def main(argv: list[str]) -> None:
     """Forks workers when asked, until the parent ends; its socket and the modules as arguments."""
     quiet()
     parent = socket.socket(fileno=int(argv[0]))
+    # Imports leave hardly any garbage to look for, and objects that no collection touches stay in
+    # memory that the workers share.
+    gc.disable()
     for module in argv[1:]:
         importlib.import_module(module)
-    # Objects that no collection touches stay in memory that the workers share.
-    gc.collect()
     gc.freeze()
+    gc.enable()
     while True:
         asked, descriptors, _, _ = socket.recv_fds(parent, _NUMBER.size, 3)
         if len(asked) < _NUMBER.size:
