@@ -36,10 +36,13 @@ class Case:
     again: Run
 
     @property
-    def steady_s(self) -> float:
-        """Core-seconds per hour of sound, from the first commit to the last."""
+    def steady_s(self) -> float | None:
+        """Core-seconds per hour of sound, once both workers are at work; None for short runs."""
         commits, per = self.run.commits, self.hours / len(self.run.commits)
-        return (commits[-1] - commits[0]) * WORKERS / (self.hours - per)
+        if len(commits) < 2 * WORKERS:
+            return None
+        took = commits[-1] - commits[WORKERS - 1]
+        return took * WORKERS / (self.hours - per * WORKERS)
 
     def to_json(self) -> dict[str, Any]:
         """The case's figures."""
@@ -126,7 +129,8 @@ def table(cases: list[Case]) -> str:
     for case in cases:
         lines.append(
             f"| {case.name} | {len(case.run.commits)} | {case.run.memory / 1e9:.2f} "
-            f"| {case.steady_s:.2f} | {max(case.run.idle, default=0):.1%} "
+            f"| {f'{case.steady_s:.2f}' if case.steady_s else ''} "
+            f"| {f'{max(case.run.idle):.1%}' if case.run.idle else ''} "
             f"| {max(0.0, case.again.seconds - start) / case.run.seconds:.1%} |"
         )
     return "\n".join(lines)

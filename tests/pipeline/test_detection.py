@@ -79,6 +79,13 @@ def test_every_window_is_scored_once(out: Path) -> None:
     assert rows(out, "SELECT count(*) FROM errors") == [(0,)]
 
 
+def test_a_run_records_where_its_time_went(out: Path) -> None:
+    record = json.loads(min((out / "_runs").glob("*.json")).read_text())
+    stages = ("decode", "resample", "spectrogram", "network", "write")
+    assert record["stages_ms"].keys() == {f"{stage}_ms" for stage in stages}
+    assert 0 < sum(record["stages_ms"].values()) < 2000 * record["seconds"]
+
+
 def test_places_and_times(out: Path) -> None:
     found = rows(
         out,
