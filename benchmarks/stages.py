@@ -169,12 +169,12 @@ def loop(bundle_path: str, engine: str, precision: str, *paths: str) -> dict[str
 
 def _start(what: str, bundle: Path, engine: str, precision: str, *paths: Path) -> Any:
     from model.runtime import engine_environment
+    from pipeline.template import SETTINGS
 
-    one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.stages", what, bundle, engine, precision, *paths]
     return subprocess.Popen(
         [str(part) for part in command],
-        env={**os.environ, **one, **engine_environment(engine), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, **SETTINGS, **engine_environment(engine), "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

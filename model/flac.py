@@ -10,6 +10,8 @@ _BLOCK_SIZES = {1: 192, **{code: 576 << (code - 2) for code in range(2, 6)}}
 _BLOCK_SIZES |= {code: 256 << (code - 8) for code in range(8, 16)}
 _COUNT = 13
 """Where in STREAMINFO the number of samples stands."""
+MAX_NUMBER = 0x110000
+"""From here on, numbers are no characters in Python."""
 _BITS = {1: 8, 2: 12, 4: 16, 5: 20, 6: 24, 7: 32}
 
 
@@ -61,19 +63,37 @@ def stream_info(head: bytes) -> FlacStream | None:
 def find_ends(stream: FlacStream, tail: bytes) -> list[tuple[int, int]]:
     """(first sample, the sample after the last) of each frame whose head is in `tail`, in order.
 
-    A head is known by its sync code and its CRC-8, and by fitting the stream; one of 10,000 such
-    tails may show a head where none is.
+    A head is known by its sync code and its CRC-8, and by fitting the stream, or by being just what
+    follows such a head; one of 10,000 such tails may show a head where none is.
     """
     return [(start, stop) for _, start, stop in find_heads(stream, tail)]
 
 
 def find_heads(stream: FlacStream, content: bytes) -> Iterator[tuple[int, int, int]]:
     """(place, first sample, the sample after the last) of each frame whose head is in `content`."""
+    following, start, stop = b"", 0, 0
     for sync in _SYNC.finditer(content):
         at = sync.start()
-        bounds = _frame(stream, content[at : at + 16])
-        if bounds:
-            yield at, *bounds
+        if following and content.startswith(following, at):
+            start, stop = stop, stop + stop - start
+        else:
+            bounds = _frame(stream, content[at : at + 16])
+            if bounds is None:
+                continue
+            start, stop = bounds
+        yield at, start, stop
+        following = _following(stream, content[at : at + 4], stop)
+
+
+def _following(stream: FlacStream, head: bytes, first: int) -> bytes:
+    """How the next frame's head begins if it is like this one; nothing where it need not be.
+
+    A quick look, for most heads: frames are numbered as UTF-8 numbers characters.
+    """
+    number = first // stream.block_size if stream.block_size else MAX_NUMBER
+    if head[1] & 1 or head[2] >> 4 in (6, 7) or number >= MAX_NUMBER:
+        return b""
+    return head + chr(number).encode("utf-8", "surrogatepass")
 
 
 def _frame(stream: FlacStream, head: bytes) -> tuple[int, int] | None:
