@@ -43,7 +43,12 @@ def recording(path: Path, data: Path, seconds: int, rate: int = 48_000, seed: in
 def archive(
     folder: Path, data: Path, count: int, seconds: int, rate: int = 48_000, kinds: int = 2
 ) -> Path:
-    """`count` recordings of one recorder, one after another: links to `kinds` different files."""
+    """`count` recordings of one recorder, one after another: links to `kinds` different files.
+
+    What is there from an earlier measurement is taken as it is.
+    """
+    if folder.exists():
+        return folder
     sources = [folder.parent / f".{seconds}s-{rate}-{kind}.flac" for kind in range(kinds)]
     for kind, source in enumerate(sources):
         if not source.exists():
@@ -58,6 +63,11 @@ def archive(
 
 def paper_bundle(path: Path, labels: int = 19) -> Path:
     """The paper's network, untrained, with few scores above 0.1, as most labels mostly have."""
+    if path.exists():
+        return path
+    from model.runtime import import_quietly
+
+    import_quietly()
     import keras
 
     from model.bundle import write_bundle

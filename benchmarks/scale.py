@@ -75,6 +75,13 @@ def measure(name: str, audio: Path, bundle: Path, work: Path, hours: float) -> C
     return case
 
 
+def short(folder: Path, data: Path) -> Path:
+    """Half an hour at each of two recorders: one for each worker."""
+    for site in ("A", "B"):
+        archive(folder / site, data, 1, 1800, kinds=1)
+    return folder
+
+
 def unequal(folder: Path, data: Path) -> Path:
     """Recordings of an hour beside recordings of a minute, at two recorders."""
     archive(folder / "hours", data, 6, 3600)
@@ -92,11 +99,11 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000)
     args = parser.parse_args()
     work, data = args.work, args.data
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
     paper, many = paper_bundle(work / "bundle"), paper_bundle(work / "many-labels", 6522)
     tenth = args.hours // 10
     cases = [
-        ("1 hour", archive(work / "1h", data, 2, 1800), paper, 1.0),
+        ("1 hour", short(work / "short", data), paper, 1.0),
         (f"{tenth} hours", archive(work / "10h", data, tenth, 3600), paper, tenth),
         (f"{args.hours} hours", archive(work / "100h", data, args.hours, 3600), paper, args.hours),
         ("one recording of 24 h", archive(work / "24h", data, 1, DAY_S, kinds=1), paper, 24.0),

@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--hours", type=int, default=16)
     args = parser.parse_args()
     work: Path = args.work
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
     archive(work / "long", args.data, args.hours, 3600)
     archive(work / "short", args.data, 1, 8)
     bundle = paper_bundle(work / "bundle")

@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TICK_S = 0.2
+TICK_S = 1.0
+"""Looking at large processes takes the system milliseconds, which the measured work lacks."""
 
 
 @dataclass

@@ -175,6 +175,22 @@ def test_engines_write_the_same_dataset_but_for_small_differences(
     assert detect(audio, bundle, tmp_path / "out", *more) == 0
 
 
+def test_openvino_never_imports_tensorflow(audio: Path, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text("raise RuntimeError('tensorflow is imported')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "pipeline", "--input", audio, "--model", bundle, "--output"]
+    for engine, status in (("openvino", 0), ("tensorflow", 1)):
+        done = subprocess.run(
+            [str(part) for part in (*command, tmp_path / engine, "--engine", engine)],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == status, done.stderr
+    assert "cannot be started: RuntimeError: tensorflow is imported" in done.stderr
+
+
 def test_what_an_engine_needs_is_asked_first(
     audio: Path, bundle: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
