@@ -2,7 +2,8 @@
 
     python -m benchmarks scale WORK [--data DATA] [--hours 100] [--files 100000]
 
-Runs `detect` with two workers and the paper's network over an hour, over `--hours` hours, one
+Runs `detect` with two workers and the paper's network over an hour, `--hours` hours and a tenth of
+them, one
 24-hour recording, hour-long recordings of 384 kHz, `--files` recordings of ten seconds, recordings
 of a minute, and with 6,522 labels. Memory is the proportional set size of all processes together.
 Recordings are links to a few different files. Writes WORK/scale.json and prints a table.
@@ -95,7 +96,7 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("work", type=Path)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--hours", type=int, default=100)
+    parser.add_argument("--hours", type=int, default=100, help="at least 40 (default 100)")
     parser.add_argument("--files", type=int, default=100_000)
     args = parser.parse_args()
     work, data = args.work, args.data

@@ -6,8 +6,8 @@ Makes one-hour recordings (48 kHz, 16-bit FLAC) from `DATA/birdnet/soundscape.fl
 sound where that is absent, and scores them with the paper's network (8-s windows at 16 kHz,
 log-mel 128 x 251, 19 labels). Every round measures, one after the other, each stage alone in one
 process (roofline: the sum of the fastest forms, times the cores), a bare loop of the same stages in
-one process per core without Beam, commits or accounts, and `detect` between its second commit and
-its last. Writes WORK/throughput.json and prints the table that the README gives.
+one process per core without Beam, commits or accounts, and `detect` from as many commits as there
+are cores to the last. Writes WORK/throughput.json and prints the table that the README gives.
 """
 
 import argparse
@@ -21,21 +21,20 @@ import time
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.archives import archive, paper_bundle, soundscape
 from benchmarks.stages import measure_loop, measure_stages
 from benchmarks.tree import detect
-from model.runtime import has_bfloat16
+from model.runtime import Engine, has_bfloat16
 from pipeline.runner import cores
 
 MAIN = ("decode", "resample", "spectrogram", "network")
-IMPORTS = {"tensorflow": "tensorflow", "openvino": "openvino"}
 
 
 def kinds() -> list[tuple[str, str]]:
     """The engines that are installed, with the precisions that the processor has."""
-    engines = [engine for engine, module in IMPORTS.items() if find_spec(module)]
+    engines = [engine for engine in get_args(Engine) if find_spec(engine)]
     precisions = (
         ["float32", "bfloat16"] if has_bfloat16(Path("/proc/cpuinfo").read_text()) else ["float32"]
     )
@@ -77,7 +76,7 @@ def round_of(work: Path, bundle: Path, engine: str, precision: str, hours: int) 
         "bare": each * cores() * 3600 / bare,
         "detect": steady,
         "start_s": first,
-        "imports_s": import_s("apache_beam") + import_s(IMPORTS[engine]),
+        "imports_s": import_s("apache_beam") + import_s(engine),
     }
 
 
@@ -167,7 +166,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--hours", type=int, default=16)
+    parser.add_argument("--hours", type=int, default=max(16, 4 * cores()))
     args = parser.parse_args()
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)

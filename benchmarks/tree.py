@@ -56,14 +56,17 @@ class Watch(threading.Thread):
         self.join()
 
     def idle(self, begin: float, end: float) -> list[float]:
-        """Of each process that works most of a stretch of time: the share in which it did not."""
+        """Of each process that scored: the share of a stretch of time in which it did not work."""
         shares = []
+        most = max(seen[-1][1] for seen in self.cpu.values())
         for seen in self.cpu.values():
+            if seen[-1][1] < most / 4:
+                continue
             within = [(moment, cpu) for moment, cpu in seen if begin <= moment <= end]
             if len(within) > 1:
                 (first, before), (last, after) = within[0], within[-1]
                 shares.append(1 - (after - before) / (last - first))
-        return sorted(share for share in shares if share < 0.5)
+        return sorted(shares)
 
 
 def descendants(process: int) -> list[int]:

@@ -90,8 +90,8 @@ def _following(stream: FlacStream, head: bytes, first: int) -> bytes:
 
     A quick look, for most heads: frames are numbered as UTF-8 numbers characters.
     """
-    number = first // stream.block_size if stream.block_size else MAX_NUMBER
-    if head[1] & 1 or head[2] >> 4 in (6, 7) or number >= MAX_NUMBER:
+    number, rest = divmod(first, max(1, stream.block_size))
+    if rest or head[1] & 1 or head[2] >> 4 in (6, 7) or number >= MAX_NUMBER:
         return b""
     return head + chr(number).encode("utf-8", "surrogatepass")
 

@@ -48,8 +48,8 @@ def check_engine(engine: Engine) -> None:
     """UserError if an engine is not installed. Imports nothing."""
     if importlib.util.find_spec(engine) is None:
         raise UserError(
-            f"The engine {engine} is not installed here: pip install 'dawnchorus[{engine}]', or "
-            "use --engine tensorflow."
+            f"The engine {engine} is not installed here: install dawnchorus with its extra "
+            f'(pip install ".[{engine}]"), or use another --engine.'
         )
 
 

@@ -30,7 +30,7 @@ from pipeline.plan import (
     span_table,
     write_plan,
 )
-from pipeline.pool import pool
+from pipeline.pool import pool, retire
 from pipeline.recording import Place, PlaceRules, Recording
 from pipeline.run_record import RunRecord, first_value, last_value, living_runs, remove_plans
 from pipeline.runner import (
@@ -47,7 +47,7 @@ from pipeline.storage import NO_SPACE, Folder, absolute
 from pipeline.summary import check_not_empty, duration, screen, summarise
 
 FAILED, SKIPPED = 1, 3
-CELLS_PER_S = 2e6
+CELLS_PER_S = 4e6
 """Spectrogram cells that one core takes from audio to scores in a second with the paper's
 network, to the order of magnitude: it decides between one process and several."""
 PROBES_PER_S = 500
@@ -211,7 +211,7 @@ def _plan(
         run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), options.beam)
 
     inventory = take_inventory(out, plan, listing, probe_all)
-    pool().rest()
+    retire()
     # That of the first run: an archive that has moved is the same archive.
     root = str(first_value(out, "root") or listing.root)
     root_name = root.rstrip("/").rpartition("/")[2] or "root"

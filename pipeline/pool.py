@@ -15,7 +15,7 @@ from typing import Any
 from model.frontend import MODULES as FRONT_END_MODULES
 from model.runtime import Engine, engine_environment, engine_modules
 from pipeline.guard import ANY, Blame
-from pipeline.template import Template, TemplateError
+from pipeline.template import Template, TemplateError, last_line
 from pipeline.worker import Mark
 
 TICK_S = 1.0
@@ -42,15 +42,14 @@ class _Worker:
     def __init__(self, template: Template) -> None:
         self._template = template
         self._lock = threading.Lock()
-        self._status: int | None = None
+        self._stopped = False
         self._pipe, theirs = Pipe()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         with theirs, tempfile.TemporaryFile() as memory:
             memory.truncate(Mark.SIZE)
             self._mark = Mark(memory.fileno())
-            self._process: int | None = template.start(
-                theirs.fileno(), memory.fileno(), self._said.fileno()
-            )
+            self._process = template.start(theirs.fileno(), memory.fileno(), self._said.fileno())
+        self._handle = _handle(self._process)
 
     @property
     def is_alive(self) -> bool:
@@ -86,36 +85,41 @@ class _Worker:
             if -status == signal.SIGKILL:
                 how += ", as when the system runs out of memory"
             return DeadWorkerError(recording, "crash", how)
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        last = f": {lines[-1]}" if lines else ""
-        return DeadWorkerError(recording, "crash", f"the process ended with status {status}{last}")
+        how = f"the process ended with status {status}{last_line(self._said)}"
+        return DeadWorkerError(recording, "crash", how)
 
     def _reap(self) -> int | None:
         """Ends the process if it lives; its status, None if it is unknown."""
-        with self._lock:
-            if self._process is not None:
-                self._kill(self._process)
-                self._status = self._template.status(self._process)
-                self._process = None
-            return self._status
+        self.end()
+        return self._template.status(self._process)
 
     def end(self) -> None:
         """Ends the process at once; whoever waits for it is told."""
-        with self._lock:
-            if self._process is not None:
-                self._kill(self._process)
-
-    def _kill(self, process: int) -> None:
-        # Until the template is asked for its status, no other process has this number.
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            elif not self._stopped:
+                os.kill(self._process, signal.SIGKILL)
 
     def stop(self) -> None:
         """Ends the process and frees what belongs to it."""
         self._reap()
-        self._pipe.close()
-        self._said.close()
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._pipe.close()
+                self._said.close()
+                if self._handle is not None:
+                    os.close(self._handle)
+                    self._handle = None
+
+
+def _handle(process: int) -> int | None:
+    """A descriptor that means this process for ever, where the system has such: numbers recur."""
+    try:
+        return os.pidfd_open(process)
+    except (AttributeError, OSError):
+        return None
 
 
 class Pool:
@@ -177,12 +181,15 @@ class Pool:
 
     def _take(self) -> _Worker:
         with self._lock:
-            while self._idle:
-                worker = self._idle.pop()
-                if worker.is_alive:
-                    self._busy.add(worker)
-                    return worker
-                worker.stop()
+            dead = [worker for worker in self._idle if not worker.is_alive]
+            self._idle = [worker for worker in self._idle if worker not in dead]
+            worker = self._idle.pop() if self._idle else None
+            if worker is not None:
+                self._busy.add(worker)
+        for one in dead:
+            one.stop()
+        if worker is not None:
+            return worker
         try:
             worker = _Worker(self._template)
         except TemplateError as error:
@@ -216,6 +223,8 @@ class Pool:
             idle, self._idle = self._idle, []
             for worker in self._busy:
                 worker.end()
+        for worker in idle:
+            worker.end()
         self._template.stop()
         for worker in idle:
             worker.stop()
@@ -236,6 +245,14 @@ def pool(engine: Engine | None = None) -> Pool:
                 environment = engine_environment(engine)
             _pools[engine] = Pool(modules, environment)
         return _pools[engine]
+
+
+def retire() -> None:
+    """Ends the workers that open recordings only, once all have been."""
+    with _lock:
+        old = _pools.pop(None, None)
+    if old is not None:
+        old.close()
 
 
 def stop() -> None:

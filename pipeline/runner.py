@@ -17,8 +17,8 @@ from pipeline.pool import stop
 LOCAL = {None, "DirectRunner", "direct", "FnApiRunner"}
 NAMESPACE = "dawnchorus"
 """Of Beam's metrics: counters of elements by their end, distributions of stage times of shards."""
-LONG_S = 15
-"""Work, in seconds of one core, from which worker processes earn their slow start."""
+LONG_S = 4
+"""Work, in seconds of one core, from which further worker processes earn their start."""
 
 
 def check_beam_options(flags: Sequence[str]) -> None:
@@ -110,6 +110,6 @@ def run_pipeline(transform: beam.PTransform, flags: Sequence[str]) -> dict[str, 
         raise RuntimeError(f"the runner ended the job as {state}")
     try:
         metrics = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
-    except NotImplementedError:
-        return {}
+    except Exception:
+        return {}  # The work is done and committed; a runner that tells no figures is no failure.
     return {one.key.metric.name: one.result.sum for one in metrics["distributions"]}

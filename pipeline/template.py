@@ -5,6 +5,7 @@ process that has imported it is there at once, and shares that memory with the o
 itself does no work, so that it has one thread and nothing that a fork would break.
 """
 
+import contextlib
 import gc
 import importlib
 import os
@@ -14,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 from pipeline.worker import DEBUG, quiet, work
 
@@ -23,13 +26,19 @@ SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     # GNU's C library would give each second of sound fresh pages, which the system must clear.
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
 }
 """Environment of workers, whatever they do."""
 _NUMBER = struct.Struct("<q")
 START = 0
 """Asked in place of a process's number: start one with the descriptors that come along."""
+RUNS, UNKNOWN = 1000, 1001
+"""Answered in place of a status: the process has not ended, or is another template's."""
+FORKS = sys.platform == "linux"
+"""Elsewhere, libraries of the system do not work in a process that was only forked."""
+END_S = 10.0
+"""A killed process may take so long to end: one that waits for a dead disk does not end at all."""
 
 
 class TemplateError(Exception):
@@ -40,20 +49,20 @@ class Template:
     """Starts worker processes, from a process that is started when the first is needed.
 
     `modules` are imported there, with `environment` added to this process's. On systems where a
-    fork after that is not safe (all but Linux) each worker imports them by itself.
+    fork after that is not safe (all but Linux) each worker is a new process that imports them.
     """
 
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._modules = modules if sys.platform == "linux" else ()
+        self._modules = modules if FORKS else ()
         self._environment = environment
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
     def warm(self) -> None:
-        """Starts the template, and does not wait for it."""
-        with self._lock:
-            if self._process is None:
+        """Starts the template, and does not wait for it. What hinders it is told by `start`."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._process is None and not self._stopped:
                 self._launch()
 
     def start(self, *descriptors: int) -> int:
@@ -66,8 +75,11 @@ class Template:
             for _ in range(2):
                 if self._stopped:
                     break
-                if self._process is None:
-                    self._launch()
+                try:
+                    if self._process is None:
+                        self._launch()
+                except OSError as error:
+                    raise TemplateError(f"worker processes cannot be started: {error}") from error
                 number = self._ask(START, descriptors)
                 if number is not None:
                     return number
@@ -76,8 +88,14 @@ class Template:
 
     def status(self, process: int) -> int | None:
         """Waits for a worker to end; its status, negative for a signal, None if it is unknown."""
-        with self._lock:
-            return self._ask(process) if self._process else None
+        last = time.monotonic() + END_S
+        while time.monotonic() < last:
+            with self._lock:
+                answer = self._ask(process) if self._process else UNKNOWN
+            if answer != RUNS:
+                return None if answer == UNKNOWN else answer
+            time.sleep(0.01)
+        return None
 
     def stop(self) -> None:
         """Ends the template for good; a start that waits for it is given up."""
@@ -93,17 +111,17 @@ class Template:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_end`
         path = os.pathsep.join(filter(None, sys.path))
-        # A session of its own: an interrupt from the keyboard is for this process alone.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.template", str(theirs.fileno()), *self._modules],
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, **SETTINGS, "PYTHONPATH": path, **self._environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None if os.environ.get(DEBUG) else self._said,
-            start_new_session=True,
-        )
-        theirs.close()
+        with theirs:
+            # A session of its own: an interrupt from the keyboard is for this process alone.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.template", str(theirs.fileno()), *self._modules],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **SETTINGS, "PYTHONPATH": path, **self._environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None if os.environ.get(DEBUG) else self._said,
+                start_new_session=True,
+            )
 
     def _ask(self, number: int, descriptors: Sequence[int] = ()) -> int | None:
         try:
@@ -114,16 +132,25 @@ class Template:
         return int(_NUMBER.unpack(answer)[0]) if len(answer) == _NUMBER.size else None
 
     def _end(self) -> str:
-        """Ends the process; what it said last."""
+        """Ends the process; what it said last, if it failed."""
         assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        try:
+            status = self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
         self._process = None
         self._socket.close()
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        said = last_line(self._said) if status > 0 else ""
         self._said.close()
-        return f": {lines[-1]}" if lines else ""
+        return said
+
+
+def last_line(said: IO[bytes]) -> str:
+    """The last line of what a process wrote, after a colon; nothing without one."""
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    return f": {lines[-1]}" if lines else ""
 
 
 def main(argv: list[str]) -> None:
@@ -142,16 +169,30 @@ def main(argv: list[str]) -> None:
         if len(asked) < _NUMBER.size:
             os._exit(0)
         (number,) = _NUMBER.unpack(asked)
-        if number == START:
-            answer = os.fork()
-            if not answer:
-                parent.close()
-                work(*descriptors)
-            for descriptor in descriptors:
-                os.close(descriptor)
-        else:
-            answer = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+        answer = _start(parent, descriptors) if number == START else _status(number)
         parent.sendall(_NUMBER.pack(answer))
+
+
+def _start(parent: socket.socket, descriptors: list[int]) -> int:
+    if FORKS:
+        process = os.fork()
+        if not process:
+            parent.close()
+            work(*descriptors)
+    else:
+        command = [sys.executable, "-m", "pipeline.worker", *map(str, descriptors)]
+        process = os.posix_spawn(sys.executable, command, os.environ)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return process
+
+
+def _status(process: int) -> int:
+    try:
+        found, status = os.waitpid(process, os.WNOHANG)
+    except ChildProcessError:
+        return UNKNOWN
+    return os.waitstatus_to_exitcode(status) if found else RUNS
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
+from model.errors import UserError
 from model.runtime import Engine
 from pipeline import tasks
 from pipeline.job import Job
@@ -141,9 +142,9 @@ class DetectShard(_SideBySide):
                 done, times = workers.run(
                     tasks.detect_shard, element, self.job, timeout_s=timeout_s
                 )
-            except (ShardError, DeadWorkerError) as error:
+            except (ShardError, DeadWorkerError, UserError) as error:
                 failure = error
-                if getattr(error, "errno", None) in NO_SPACE:
+                if isinstance(error, UserError) or getattr(error, "errno", None) in NO_SPACE:
                     self._in_a_row = GIVE_UP
                     break
             else:

@@ -110,3 +110,10 @@ def _expect_death() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
+
+
+if __name__ == "__main__":
+    quiet()
+    for descriptor in sys.argv[1:]:
+        os.set_inheritable(int(descriptor), False)
+    work(*map(int, sys.argv[1:]))

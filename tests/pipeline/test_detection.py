@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.kills import content
 from model import runtime
+from model.bundle import load_bundle, write_bundle
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
 from tests.pipeline.archive import LABELS, RATE, cut, tone, write
@@ -191,6 +192,28 @@ def test_openvino_never_imports_tensorflow(audio: Path, bundle: Path, tmp_path: 
     assert "cannot be started: RuntimeError: tensorflow is imported" in done.stderr
 
 
+def test_what_a_worker_says_of_the_bundle_is_told(
+    audio: Path, bundle: Path, tmp_path: Path, capsys
+) -> None:
+    import keras
+
+    good = load_bundle(str(bundle))
+    labels = (*LABELS, "one too many")
+    write_bundle(
+        str(tmp_path / "bad"),
+        task=good.task,
+        labels=labels,
+        front_end=good.front_end,
+        thresholds=dict.fromkeys(labels, 0.5),
+        networks=[keras.saving.load_model(bundle / good.networks[0])],
+        provenance={},
+        log=[],
+    )
+    assert detect(audio, tmp_path / "bad", tmp_path / "out") == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "front end and labels need" in said and "Traceback" not in said
+
+
 def test_what_an_engine_needs_is_asked_first(
     audio: Path, bundle: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +223,7 @@ def test_what_an_engine_needs_is_asked_first(
         assert not (tmp_path / "o").exists()
 
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
-    check(["--engine", "openvino"], "pip install 'dawnchorus[openvino]'")
+    check(["--engine", "openvino"], 'pip install ".[openvino]"')
     monkeypatch.undo()
     monkeypatch.setattr(runtime, "has_bfloat16", lambda cpuinfo: False)
     check(["--precision", "bfloat16"], "needs Linux on a processor with avx512_bf16")

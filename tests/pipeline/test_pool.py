@@ -82,6 +82,16 @@ class TestPool:
         time.sleep(0.2)
         assert workers.run(own_process, timeout_s=60) == first
 
+    def test_the_end_of_a_dead_templates_worker_leaves_the_next_alone(self, workers: Pool) -> None:
+        _, template = workers.run(process_and_parent, timeout_s=60)
+        os.kill(template, signal.SIGKILL)
+        with ThreadPoolExecutor() as threads:
+            blocked = threads.submit(workers.run, hang_at, "a.wav", timeout_s=1.5)
+            time.sleep(0.5)
+            _, second = workers.run(process_and_parent, timeout_s=60)
+            assert "timeout" in blocked.result()
+        assert workers.run(process_and_parent, timeout_s=60)[1] == second != template
+
     def test_what_cannot_be_imported_is_told(self) -> None:
         pool = Pool(["no_such_module"])
         with pytest.raises(DeadWorkerError, match="No module named 'no_such_module'"):
