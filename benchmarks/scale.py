@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--hours", type=int, default=100, help="at least 40 (default 100)")
     parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--only", default="", help="cases whose names hold this")
     args = parser.parse_args()
     work, data = args.work, args.data
     work.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,11 @@ def main() -> None:
             args.files / 360,
         ),
     ]
-    done = [measure(name, audio, bundle, work, hours) for name, audio, bundle, hours in cases]
+    done = [
+        measure(name, audio, bundle, work, hours)
+        for name, audio, bundle, hours in cases
+        if args.only in name
+    ]
     about = f"{platform.machine()}, {cores()} cores, {WORKERS} workers, {date.today()}"
     document = {"machine": about, "cases": {case.name: case.to_json() for case in done}}
     (work / "scale.json").write_text(json.dumps(document, indent=1))

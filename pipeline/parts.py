@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.schema import TABLES, plain
 from pipeline.storage import Folder
 
-ROW_GROUP = 131_072
+ROW_GROUP = 65_536
 """Rows of a row group: a part's bytes do not depend on how its rows arrived."""
 CONTENT_ID = "dawnchorus.content_id"
 COMMIT = "dawnchorus.commit"
