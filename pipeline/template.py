@@ -180,6 +180,8 @@ def _start(parent: socket.socket, descriptors: list[int]) -> int:
             parent.close()
             work(*descriptors)
     else:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, True)
         command = [sys.executable, "-m", "pipeline.worker", *map(str, descriptors)]
         process = os.posix_spawn(sys.executable, command, os.environ)
     for descriptor in descriptors:

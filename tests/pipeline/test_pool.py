@@ -2,16 +2,21 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
+from pipeline import template
 from pipeline.guard import ANY, Guard
 from pipeline.pool import ClosedPoolError, DeadWorkerError, Pool
+from pipeline.worker import Mark
 from tests.pipeline.archive import tone, write
 from tests.pipeline.test_detection import content, detect, rows
 
@@ -158,6 +163,20 @@ os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(0.1)
         os.kill(worker, signal.SIGKILL)
         pytest.fail("the worker outlived its parent")
+
+
+def test_a_worker_can_be_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "FORKS", False)
+    ours, theirs = Pipe()
+    with TemporaryFile() as memory, TemporaryFile() as said, socket.socket() as parent:
+        memory.truncate(Mark.SIZE)
+        descriptors = [os.dup(file.fileno()) for file in (theirs, memory, said)]
+        theirs.close()
+        worker = template._start(parent, descriptors)
+        ours.send((own_process, (), {}, 1))
+        assert ours.poll(60) and ours.recv() == (True, worker)
+        ours.close()
+        assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 1
 
 
 def _is_running(process: int) -> bool:
