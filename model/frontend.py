@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from model.errors import UserError
+from model.mel import mel_filters
 
 MIN_FRAMES = 128
 """Frames that a default spectrogram has at least: what the paper's pools (2, 4, 4, 4) need."""
 
-MODULES = ("librosa.filters", "scipy.fft", "scipy.sparse")
+MODULES = ("scipy.fft", "scipy.sparse")
 """What is imported where spectrograms are computed, and not before."""
 
 Float32 = npt.NDArray[np.float32]
@@ -127,11 +128,10 @@ class LogMel:
     @cached_property
     def _filters(self) -> Any:
         import scipy.sparse
-        from librosa.filters import mel
 
         f = self.front_end
-        filters = mel(sr=f.sample_rate, n_fft=f.n_fft, n_mels=f.n_mels, fmin=f.fmin, fmax=f.fmax)
-        return scipy.sparse.csr_matrix(filters)
+        top = f.sample_rate / 2 if f.fmax is None else f.fmax
+        return scipy.sparse.csr_matrix(mel_filters(f.sample_rate, f.n_fft, f.n_mels, f.fmin, top))
 
     def __call__(self, waveforms: Sequence[Float32] | Float32) -> Float32:
         """Spectrograms in dB of n float32 waveforms (window_samples,): (n, n_mels, n_frames)."""
