@@ -16,7 +16,7 @@ import pytest
 from pipeline import template
 from pipeline.guard import ANY, Guard
 from pipeline.pool import ClosedPoolError, DeadWorkerError, Pool
-from pipeline.worker import Mark
+from pipeline.worker import DEBUG, Mark
 from tests.pipeline.archive import tone, write
 from tests.pipeline.test_detection import content, detect, rows
 
@@ -97,7 +97,8 @@ class TestPool:
             assert "timeout" in blocked.result()
         assert workers.run(process_and_parent, timeout_s=60)[1] == second != template
 
-    def test_what_cannot_be_imported_is_told(self) -> None:
+    def test_what_cannot_be_imported_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(DEBUG, raising=False)
         pool = Pool(["no_such_module"])
         with pytest.raises(DeadWorkerError, match="No module named 'no_such_module'"):
             pool.run(own_process, timeout_s=60)
