@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from model import runtime
-from model.bundle import Bundle, Task, write_bundle
+from model.bundle import Bundle, Task
 from model.errors import UserError
 from model.frontend import FrontEnd
 from model.network import build_network
 from model.runtime import Engine, check_engine, check_precision, has_bfloat16
 from model.scorer import Scorer
+from tests.bundles import bundle_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = FrontEnd()
@@ -53,19 +54,6 @@ def network(front_end: FrontEnd, seed: int, task: Task, filters: tuple[int, ...]
     return made
 
 
-def bundle(path: Path, networks: list[Any], front_end: FrontEnd, task: Task) -> Bundle:
-    return write_bundle(
-        str(path),
-        task=task,
-        labels=LABELS,
-        front_end=front_end,
-        thresholds=dict.fromkeys(LABELS, 0.5),
-        networks=networks,
-        provenance={},
-        log=[],
-    )
-
-
 @pytest.fixture(scope="module", params=["paper", "folds", "singlelabel"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The paper's network; several small ones; one with a softmax."""
@@ -75,7 +63,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "singlelabel": (SMALL, "singlelabel", [1], (4, 8)),
     }[request.param]
     networks = [network(front_end, seed, task, filters) for seed in seeds]
-    return bundle(tmp_path_factory.mktemp("made") / "bundle", networks, front_end, task)
+    return bundle_of(tmp_path_factory.mktemp("made") / "bundle", networks, front_end, LABELS, task)
 
 
 def some_spectrograms(shape: tuple[int, int], n: int = 19) -> np.ndarray:
@@ -148,7 +136,9 @@ def test_openvino_works_alone_and_keeps_to_itself(made: Bundle, tmp_path: Path) 
 def test_the_tensorflow_engine_needs_keras_on_tensorflow(
     tmp_path: Path, first: str, says: str
 ) -> None:
-    path = bundle(tmp_path / "b", [network(SMALL, 1, "multilabel", (4,))], SMALL, "multilabel").path
+    path = bundle_of(
+        tmp_path / "b", [network(SMALL, 1, "multilabel", (4,))], SMALL, LABELS, "multilabel"
+    ).path
     code = (
         f"import os, sys\nsys.modules['openvino_telemetry'] = None\n{first}"
         "from model.bundle import load_bundle\nfrom model.scorer import Scorer\n"
@@ -178,7 +168,7 @@ def test_networks_unlike_the_papers_are_converted_too(tmp_path: Path, kind: str)
     x = layers.Conv2D(4, 3, activation="softmax" if kind == "softmaxed" else "relu")(x)
     x = layers.GlobalAveragePooling2D()(x) if kind == "pooled" else layers.Flatten()(x)
     x = layers.Dense(3, activation="sigmoid")(x)
-    made = bundle(tmp_path / "b", [keras.Model(inputs, x)], SMALL, "multilabel")
+    made = bundle_of(tmp_path / "b", [keras.Model(inputs, x)], SMALL, LABELS, "multilabel")
     code = (
         "import numpy as np\nfrom model.bundle import load_bundle\n"
         "from model.scorer import Scorer\nfrom tests.model.test_engines import some_spectrograms\n"
@@ -204,7 +194,9 @@ def test_the_papers_network_is_put_into_openvinos_order() -> None:
 def test_a_network_that_openvino_cannot_run_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bundle(tmp_path / "b", [network(SMALL, 1, "multilabel", (4,))], SMALL, "multilabel")
+    made = bundle_of(
+        tmp_path / "b", [network(SMALL, 1, "multilabel", (4,))], SMALL, LABELS, "multilabel"
+    )
     from model import openvino_engine
 
     def fail(*_: object) -> None:

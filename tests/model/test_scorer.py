@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.bundle import write_bundle
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
 from model.network import build_network
 from model.scorer import Scorer
+from tests.bundles import bundle_of
 
 FRONT_END = FrontEnd(sample_rate=8000, window_s=0.5, n_fft=256, hop_length=100, n_mels=16)
 LABELS = ("chirp", "trill", "buzz")
@@ -23,18 +23,7 @@ def network(seed: int, n_labels: int = 3) -> Any:
 
 
 def scorer(path: Path, networks: list[Any]) -> Scorer:
-    return Scorer(
-        write_bundle(
-            str(path),
-            task="multilabel",
-            labels=LABELS,
-            front_end=FRONT_END,
-            thresholds=dict.fromkeys(LABELS, 0.5),
-            networks=networks,
-            provenance={},
-            log=[],
-        )
-    )
+    return Scorer(bundle_of(path, networks, FRONT_END, LABELS))
 
 
 @pytest.fixture

@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from model.bundle import Bundle, write_bundle
+from model.bundle import Bundle, Task
 from model.frontend import FrontEnd, default_hop_length
 from model.network import build_network
+from tests.bundles import bundle_of
 
 RATE = 8000
 LABELS = ("wren", "robin", "unheard bird")
 
 
-def tiny_bundle(folder: Path, task: str = "multilabel", seed: int = 0) -> Bundle:
+def tiny_bundle(folder: Path, task: Task = "multilabel", seed: int = 0) -> Bundle:
     """A bundle of the paper's shape with few filters, untrained but for its seed: 1-s windows."""
     import keras
 
@@ -23,16 +24,7 @@ def tiny_bundle(folder: Path, task: str = "multilabel", seed: int = 0) -> Bundle
     network = build_network(
         front_end, len(LABELS), task, mean=-40, variance=400, filters=(2, 2, 4, 4)
     )
-    return write_bundle(
-        str(folder),
-        task=task,
-        labels=LABELS,
-        front_end=front_end,
-        thresholds=dict.fromkeys(LABELS, 0.5),
-        networks=[network],
-        provenance={},
-        log={"epochs": []},
-    )
+    return bundle_of(folder, [network], front_end, LABELS, task)
 
 
 def tone(seconds: float, hertz: float = 1000, rate: int = RATE, seed: int = 0) -> np.ndarray:

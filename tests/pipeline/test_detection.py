@@ -12,9 +12,10 @@ import pytest
 
 from benchmarks.kills import content
 from model import runtime
-from model.bundle import load_bundle, write_bundle
+from model.bundle import load_bundle
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
+from tests.bundles import bundle_of
 from tests.pipeline.archive import LABELS, RATE, cut, tone, write
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -198,17 +199,8 @@ def test_what_a_worker_says_of_the_bundle_is_told(
     import keras
 
     good = load_bundle(str(bundle))
-    labels = (*LABELS, "one too many")
-    write_bundle(
-        str(tmp_path / "bad"),
-        task=good.task,
-        labels=labels,
-        front_end=good.front_end,
-        thresholds=dict.fromkeys(labels, 0.5),
-        networks=[keras.saving.load_model(bundle / good.networks[0])],
-        provenance={},
-        log=[],
-    )
+    network = keras.saving.load_model(bundle / good.networks[0])
+    bundle_of(tmp_path / "bad", [network], good.front_end, (*LABELS, "one too many"), good.task)
     assert detect(audio, tmp_path / "bad", tmp_path / "out") == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "front end and labels need" in said and "Traceback" not in said
