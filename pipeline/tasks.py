@@ -14,7 +14,7 @@ from model.scorer import Scorer
 from model.stages import take_times
 from pipeline.guard import ANY, Guard
 from pipeline.job import Job
-from pipeline.memory import release_memory, unlimited_memory
+from pipeline.memory import unlimited_memory
 from pipeline.plan import ShardRef
 from pipeline.probe import probe
 from pipeline.recording import INVENTORY, Recording, unreadable
@@ -34,7 +34,6 @@ def scorer_of(job: Job) -> tuple[Bundle, Scorer]:
         with unlimited_memory():
             bundle = load_bundle(job.bundle)
             _scorers[key] = bundle, Scorer(bundle, job.engine, job.precision)
-            release_memory()
     return _scorers[key]
 
 
