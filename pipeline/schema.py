@@ -4,7 +4,7 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 """Major version of the tables: columns are only ever added within one."""
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised when the code's scores change, so that a dataset never mixes two."""
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
