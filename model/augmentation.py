@@ -16,7 +16,7 @@ RATIO = (0.3, 0.7)
 """Share of the amplitude that the first of two mixed sounds has in a multi-label task: at most
 7 dB apart, both can still be heard, so that both labels hold."""
 SLOPE = 15.0
-"""Largest fall or rise of synthetic noise over the mel bands, in dB to either side of its middle."""
+"""Largest rise or fall of synthetic noise from its middle mel band to either end, in dB."""
 KNOTS = 4
 """Bands at which a gain is drawn; between them it is interpolated."""
 

@@ -247,9 +247,9 @@ def compute_examples(
             free = shutil.disk_usage(folder).free
             if size > free:
                 raise UserError(
-                    f"The spectrograms of {shape[0]} windows need {size / 1e9:.1f} GB, but {folder} "
-                    f"has {free / 1e9:.1f} GB free; give a --work on a larger disk, or use a longer "
-                    "--hop."
+                    f"The spectrograms of {shape[0]} windows need {size / 1e9:.1f} GB, but "
+                    f"{folder} has {free / 1e9:.1f} GB free; give a --work on a larger disk, or "
+                    "use a longer --hop."
                 )
             levels: Float32 = np.memmap(file, np.float32, "w+", shape=shape)
             usable, sentences = _compute(audio_dir, plan, front_end, levels, show_progress)

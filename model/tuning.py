@@ -136,6 +136,7 @@ def search(
     if not default.validation and not default.folds:
         raise UserError("A search needs something to judge by; give --validation or --folds.")
     search.output.mkdir(parents=True, exist_ok=True)
+    search.work.mkdir(parents=True, exist_ok=True)
     check_same(
         search.output / "search.json",
         {
