@@ -16,6 +16,7 @@ from pipeline.worker import DEBUG
 COMMANDS = {
     "demo": ("pipeline.demo_command", "a small archive from synthesis to results, in minutes"),
     "train": ("model.train_command", "train a network on labelled sound, into a bundle"),
+    "evaluate": ("model.evaluate_command", "what a bundle is worth on annotated sound"),
     "detect": ("pipeline.detect_command", "run a bundle over an archive, into a dataset"),
     "deployments": ("pipeline.deployments_command", "where and when the sites were, from a table"),
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
