@@ -90,7 +90,7 @@ def test_hundreds_of_labels_stay_usable() -> None:
     images = pictures(many)
     page = Page("Many", (), [], [many], None, {"window": images}, [])
     html = render(page)
-    assert all(name in read(html).text for name in many.sample.labels)
+    assert set(many.sample.labels) <= set(read(html).text)
     for content in images.values():
         width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))
         assert 300 < width < 2500 and 300 < height < 2500
