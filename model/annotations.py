@@ -1,5 +1,7 @@
 """What people say is in their recordings: Raven tables, a CSV, or one folder per class."""
 
+import hashlib
+import json
 import math
 import re
 import unicodedata
@@ -62,6 +64,11 @@ class AnnotationSet:
         for annotation in self.annotations:
             found[annotation.recording].append(annotation)
         return found
+
+    def sha256(self) -> str:
+        """SHA-256 over recordings and annotations, wherever they are."""
+        rows = [[a.recording, a.start_s, a.end_s, a.label] for a in self.annotations]
+        return hashlib.sha256(json.dumps([self.recordings, rows]).encode()).hexdigest()
 
 
 class Warnings:

@@ -121,19 +121,22 @@ def label_windows(
     return targets, mask
 
 
-def plan_examples(
-    audio_dir: Path, annotations: AnnotationSet, rule: WindowRule, task: Task
-) -> ExamplePlan:
-    """The windows of all annotated recordings with what they contain; reads headers only.
+def plan_windows(
+    audio_dir: Path,
+    annotations: AnnotationSet,
+    labels: Sequence[str],
+    rule: WindowRule,
+    task: Task,
+    warnings: Warnings,
+) -> list[RecordingWindows]:
+    """The windows of all annotated recordings with which of `labels` they contain.
 
-    Labels that begin after a recording's end and recordings that cannot be opened are left out
-    and counted. Of a whole clip, windows with less than half a window of sound are left out,
-    unless the clip has no other. For a single-label task windows with no label or several are
-    left out. Labels without any example are left out. UserError if too few labels are left.
+    Reads headers only. `labels` has every label of the annotations. Labels that begin after a
+    recording's end and recordings that cannot be opened are left out and counted in `warnings`.
+    Of a whole clip, windows with less than half a window of sound are left out, unless the clip
+    has no other. For a single-label task windows with no label or several are left out.
     """
-    warnings = Warnings()
     found = annotations.by_recording()
-    labels = annotations.labels
     planned = []
     for recording in annotations.recordings:
         try:
@@ -147,7 +150,22 @@ def plan_examples(
             warnings.add("{n} annotated recordings hold no sound", recording)
             continue
         inside = _inside(found[recording], info.frames / info.sample_rate, warnings)
-        planned.append(_plan_recording(plan, recording, inside, labels, task, warnings))
+        windows = _plan_recording(plan, recording, inside, labels, task, warnings)
+        if len(windows.numbers):
+            planned.append(windows)
+    return planned
+
+
+def plan_examples(
+    audio_dir: Path, annotations: AnnotationSet, rule: WindowRule, task: Task
+) -> ExamplePlan:
+    """What `plan_windows` finds, as examples for training.
+
+    Labels without any example are left out. UserError if too few labels are left.
+    """
+    warnings = Warnings()
+    labels = annotations.labels
+    planned = plan_windows(audio_dir, annotations, labels, rule, task, warnings)
     counts = np.zeros(len(labels))
     for windows in planned:
         counts += windows.targets.sum(axis=0)
@@ -164,7 +182,6 @@ def plan_examples(
         windows=tuple(
             RecordingWindows(w.recording, w.numbers, w.targets[:, kept], w.mask[:, kept])
             for w in planned
-            if len(w.numbers)
         ),
         warnings=warnings.sentences(),
     )

@@ -1,7 +1,5 @@
 """What a bundle tells of its making: options, data, metrics, versions."""
 
-import hashlib
-import json
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -26,12 +24,10 @@ def describe_data(
     annotations: AnnotationSet, plan: ExamplePlan, examples: Examples, counts: dict[str, int]
 ) -> dict[str, Any]:
     """What a bundle was made from; `counts` are windows by their use."""
-    rows = [[a.recording, a.start_s, a.end_s, a.label] for a in annotations.annotations]
-    text = json.dumps([annotations.recordings, rows])
     return {
         "recordings": len(plan.windows),
         "annotations": len(annotations.annotations),
-        "annotations_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "annotations_sha256": annotations.sha256(),
         **counts,
         "warnings": [*annotations.warnings, *plan.warnings, *examples.warnings],
     }

@@ -17,9 +17,11 @@ COMMANDS = {
     "demo": ("pipeline.demo_command", "a small archive from synthesis to results, in minutes"),
     "train": ("model.train_command", "train a network on labelled sound, into a bundle"),
     "tune": ("model.tune_command", "search for the options of training that do best"),
+    "evaluate": ("model.evaluate_command", "what a bundle is worth on annotated sound"),
     "detect": ("pipeline.detect_command", "run a bundle over an archive, into a dataset"),
     "deployments": ("pipeline.deployments_command", "where and when the sites were, from a table"),
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
+    "events": ("pipeline.events_command", "when each label was heard, as a table of events"),
 }
 INTERRUPTED = 130
 
