@@ -1,6 +1,7 @@
 """Detection with embeddings: a fourth table of the same commit, chosen at the first run."""
 
 import json
+import re
 import shutil
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +22,7 @@ from model.bundle import load_bundle
 from model.runtime import Engine
 from model.scorer import Outputs, Scorer
 from model.windows import WindowRule
+from pipeline.cli import main
 from pipeline.dataset import HIVE_TYPES, open_dataset
 from pipeline.job import Job
 from pipeline.probe import probe
@@ -291,3 +294,31 @@ class TestReaders:
         days = [None if pd.isna(day) else day for day in frame["date"]]
         columns = [frame["site"].astype(str), days, frame["recording"], frame["start_s"]]
         self.check(out, list(zip(*columns, numbers.tolist(), strict=True)))
+
+
+def test_what_the_docs_show_runs(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With four numbers in place of 128."""
+    text = (ROOT / "docs/embeddings.md").read_text().replace("128", str(SIZE))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bundle, "birds.bundle")
+    for hour in (5, 6):
+        write(Path(f"recordings/CREEK_20240601_{hour:02}0000.wav"), tone(6, 300 * hour, seed=hour))
+    (command,) = re.findall(r"^dawnchorus (.*)$", text, re.MULTILINE)
+    assert main(command.split()) == 0
+    shown: dict[str, Any] = {}
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, "embeddings.md", "exec"), shown)
+    numbers = shown["of_polars"].astype(float)
+    (example,) = stored(Path("detections"), "CREEK_20240601_050000.wav")[2:3]
+    cosines = numbers @ example / np.linalg.norm(numbers, axis=1) / np.linalg.norm(example)
+    similar = [row[3] for row in shown["alike"].fetchall()]
+    np.testing.assert_allclose(similar, np.sort(cosines)[:-11:-1], atol=1e-6)
+    assert len(shown["both"].fetchall()) == 12 * len(LABELS)
+    for numbers in (shown["of_polars"], shown["of_pyarrow"], shown["of_pandas"]):
+        assert numbers.dtype == np.float16 and numbers.shape == (12, SIZE)
+    wide = pq.read_table("embeddings32")
+    assert wide.num_rows == 12 and wide.schema.field("embedding").type.value_type == pa.float32()
