@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--embeddings",
         action="store_true",
-        help="write what the first network knows of each window before it names labels, too",
+        help="also write the first network's penultimate layer for each window",
     )
     add("--hop", type=float, metavar="SECONDS", help="distance of windows (default: no overlap)")
     add(

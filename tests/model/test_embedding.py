@@ -111,23 +111,26 @@ def test_embeddings_are_kerass(
         np.testing.assert_array_equal(part.scores, found.scores[:n])
 
 
-def test_openvino_alone_gives_them_too(
-    made: tuple[Bundle, list[Any], Embedding], tmp_path: Path
-) -> None:
+def test_openvino_alone_gives_them_too(tmp_path: Path) -> None:
     """Where Keras works on OpenVINO, and not on TensorFlow as in this process."""
-    bundle, networks, embedding = made
-    place = tmp_path / "embeddings.npy"
+    made = {kind: build(kind) for kind in ("folds", "late", "inside")}
+    for kind, (networks, _) in made.items():
+        bundle_of(tmp_path / kind, networks, SMALL, LABELS)
     code = (
-        "import numpy as np\nfrom model.bundle import load_bundle\n"
+        "import sys, numpy as np\nfrom model.bundle import load_bundle\n"
         "from model.scorer import Scorer\nfrom tests.model.test_engines import some_spectrograms\n"
-        f"scorer = Scorer(load_bundle({bundle.path!r}), 'openvino', embeddings=True)\n"
-        "spectrograms = some_spectrograms(scorer.bundle.front_end.input_shape)\n"
-        f"np.save({str(place)!r}, scorer.outputs_of_spectrograms(spectrograms).embeddings)\n"
+        "for path in sys.argv[1:]:\n"
+        "    scorer = Scorer(load_bundle(path), 'openvino', embeddings=True)\n"
+        "    spectrograms = some_spectrograms(scorer.bundle.front_end.input_shape)\n"
+        "    found = scorer.outputs_of_spectrograms(spectrograms)\n"
+        "    np.save(f'{path}.npy', found.embeddings)\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    expected = cut(networks[0], embedding, some_spectrograms(bundle.front_end.input_shape))
-    size = np.abs(expected).max()
-    np.testing.assert_allclose(np.load(place), expected, rtol=0, atol=1e-5 * size)
+    paths = [str(tmp_path / kind) for kind in made]
+    subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, check=True)
+    for kind, (networks, embedding) in made.items():
+        expected = cut(networks[0], embedding, some_spectrograms(SMALL.input_shape))
+        found, size = np.load(tmp_path / f"{kind}.npy"), np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * size)
 
 
 @pytest.mark.parametrize("engine", get_args(Engine))
