@@ -67,7 +67,7 @@ def edit(folder: Path, **changes: Any) -> None:
 def test_what_was_written_is_what_is_loaded(original: Bundle) -> None:
     loaded = load_bundle(original.path)
     assert loaded == original
-    assert loaded.labels == LABELS
+    assert loaded.labels == loaded.output_labels == LABELS
     assert loaded.thresholds == {"chirp": 0.5, "trill": 0.25}
     assert loaded.front_end == FRONT_END
     assert loaded.networks == ("network-0.keras", "network-1.keras")
