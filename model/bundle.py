@@ -61,6 +61,11 @@ class Bundle:
     content_fingerprint: str
     score_fingerprint: str
 
+    @property
+    def output_labels(self) -> tuple[str, ...]:
+        """The labels that scores come with, in their order."""
+        return self.labels
+
     def read_file(self, name: str) -> bytes:
         """The bytes of one of the bundle's files; UserError if they are not the recorded ones."""
         data = _read(self.path, name)

@@ -135,15 +135,34 @@ class LogMel:
 
     def __call__(self, waveforms: Sequence[Float32] | Float32) -> Float32:
         """Spectrograms in dB of n float32 waveforms (window_samples,): (n, n_mels, n_frames)."""
+        return self.referenced(self.levels(waveforms))
+
+    def levels(self, waveforms: Sequence[Float32] | Float32) -> Float32:
+        """Spectrograms before `db_ref` and `top_db`: 10 log10 of the mel power, `amin` at least.
+
+        Shapes and dtypes as for the spectrograms themselves. Sounds are mixed by adding the powers
+        10 ** (levels / 10), which `referenced` spectrograms no longer tell.
+        """
         f = self.front_end
         for waveform in waveforms:
             if waveform.shape != (f.window_samples,):
                 expected = f"({f.window_samples},)"
                 raise ValueError(f"A waveform has the shape {waveform.shape}; expected {expected}.")
         out = np.empty((len(waveforms), *f.input_shape), np.float32)
-        for waveform, spectrogram in zip(waveforms, out, strict=True):
-            self._window(waveform, spectrogram)
+        for waveform, levels in zip(waveforms, out, strict=True):
+            self._window(waveform, levels)
         return out
+
+    def referenced(self, levels: Float32) -> Float32:
+        """Changes `levels` in place to spectrograms in dB, each by its own peak, and gives them."""
+        f = self.front_end
+        for window in levels:
+            peak = window.max()
+            if f.top_db is not None:
+                np.maximum(window, peak - np.float32(f.top_db), out=window)
+            reference = peak if f.db_ref == "max" else 10 * math.log10(max(f.db_ref, f.amin))
+            window -= np.float32(reference)
+        return levels
 
     def _window(self, waveform: Float32, out: Float32) -> None:
         import scipy.fft
@@ -155,10 +174,5 @@ class LogMel:
         spectrum = scipy.fft.rfft(frames[: f.n_frames] * self._hann, axis=-1)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         mel = self._filters @ power.T
-        peak = float(mel.max())
-        reference = peak if f.db_ref == "max" else float(f.db_ref)
         np.log10(np.maximum(mel, np.float32(f.amin)), out=out)
         out *= 10
-        if f.top_db is not None:
-            np.maximum(out, np.float32(10 * math.log10(max(peak, f.amin)) - f.top_db), out=out)
-        out -= np.float32(10 * math.log10(max(reference, f.amin)))

@@ -26,12 +26,12 @@ Float32 = npt.NDArray[np.float32]
 
 def openvino_function(
     networks: list[Any], shape: tuple[int, int], precision: Precision
-) -> Callable[[Float32], Float32]:
+) -> Callable[[Float32], list[Float32]]:
     """The mean over Keras networks, of their scores of spectrograms of a `shape`.
 
-    The function takes (n, n_mels, n_frames), float32, and gives (n, n_labels), float32. Several
-    threads may call it. Raises whatever Keras or OpenVINO raise where they cannot convert a
-    network.
+    The function takes (n, n_mels, n_frames), float32, and gives [(n, n_labels)], float32, and then
+    what other outputs the first network has. Several threads may call it. Raises whatever Keras or
+    OpenVINO raise where they cannot convert a network.
     """
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -46,20 +46,24 @@ def openvino_function(
         core.compile_model(_convert(core, network, shape), "CPU", settings).create_infer_request()
         for network in networks
     ]
+    others = range(1, len(requests[0].output_tensors))
     lock = Lock()
 
-    def score(spectrograms: Float32) -> Float32:
+    def score(spectrograms: Float32) -> list[Float32]:
         # One window at a time is quickest, and its scores cannot depend on others.
         with lock:
-            return np.stack([score_one(spectrogram) for spectrogram in spectrograms])
+            each = [score_one(spectrogram) for spectrogram in spectrograms]
+        return [np.stack(rows) for rows in zip(*each, strict=True)]
 
-    def score_one(spectrogram: Float32) -> Float32:
+    def score_one(spectrogram: Float32) -> list[Float32]:
         total = np.float32(0)
         for request in requests:
             request.get_input_tensor().data[0] = spectrogram
             request.infer()
-            total = total + request.get_output_tensor().data[0]
-        return np.asarray(total / len(requests), np.float32)
+            total = total + request.get_output_tensor(0).data[0]
+        # Copied: the next window is put into the same place.
+        rest = [np.array(requests[0].get_output_tensor(i).data[0], np.float32) for i in others]
+        return [np.asarray(total / len(requests), np.float32), *rest]
 
     return score
 

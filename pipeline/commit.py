@@ -15,8 +15,9 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.parts import COMMIT, CONTENT_ID, PartWriter, read_metadata
-from pipeline.schema import TABLES
 from pipeline.shard_key import ShardKey, key_of
 from pipeline.storage import Folder
 
@@ -90,10 +91,15 @@ def read_commit(out: Folder, key: ShardKey) -> Commit | None:
 class Staging:
     """The parts of a shard while they are written, out of the readers' sight."""
 
-    def __init__(self, folder: str, facts: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: str, tables: Mapping[str, pa.Schema], facts: Mapping[str, str]
+    ) -> None:
         self.folder = folder
-        self.writers = {table: PartWriter(table, self.path(table), facts) for table in TABLES}
+        self.writers = {
+            table: PartWriter(schema, self.path(table), facts) for table, schema in tables.items()
+        }
         self.ids: dict[str, str] = {}
+        """Content ids of the parts once they are closed, in the order of the commit."""
 
     def path(self, table: str) -> str:
         """The local path of a table's part."""
@@ -101,9 +107,9 @@ class Staging:
 
     def close(self, members: list[Member]) -> None:
         """Finishes all parts; coverage binds the others and the members."""
-        for table in TABLES:
+        for table, writer in self.writers.items():
             if table != "coverage":
-                self.ids[table] = self.writers[table].close()
+                self.ids[table] = writer.close()
         record = {"parts": dict(self.ids), "members": [m.to_json() for m in members]}
         self.ids["coverage"] = self.writers["coverage"].close(record)
 
@@ -113,7 +119,13 @@ def _temporaries(key: ShardKey) -> str:
 
 
 @contextlib.contextmanager
-def staging(out: Folder, key: ShardKey, facts: Mapping[str, str], owner: str) -> Iterator[Staging]:
+def staging(
+    out: Folder,
+    key: ShardKey,
+    tables: Mapping[str, pa.Schema],
+    facts: Mapping[str, str],
+    owner: str,
+) -> Iterator[Staging]:
     """A place to write a shard's parts: under `_tmp/` on a disk, else on this machine's disk.
 
     `owner` names the run, so that what a killed one leaves can be told from a living one's.
@@ -123,7 +135,7 @@ def staging(out: Folder, key: ShardKey, facts: Mapping[str, str], owner: str) ->
         os.makedirs(folder)
     else:
         folder = tempfile.mkdtemp(prefix="dawnchorus-")
-    stage = Staging(folder, facts)
+    stage = Staging(folder, tables, facts)
     try:
         yield stage
     finally:
@@ -165,7 +177,7 @@ def commit(out: Folder, key: ShardKey, stage: Staging, replaces: str | None, own
 
 def _create(out: Folder, key: ShardKey, stage: Staging) -> bool:
     """First commit; False where a different part is already in a place."""
-    for table in TABLES:
+    for table in stage.ids:
         name = key.part(table)
         created = out.place(stage.path(table), name, replace=False)
         if not created and _content_id(out, name) != stage.ids[table]:
@@ -175,7 +187,7 @@ def _create(out: Folder, key: ShardKey, stage: Staging) -> bool:
 
 def _replace(out: Folder, key: ShardKey, stage: Staging, replaces: str | None, owner: str) -> bool:
     place = f"{_temporaries(key)}/{owner}.{uuid.uuid4().hex}"
-    for table in TABLES:
+    for table in stage.ids:
         if os.path.exists(stage.path(table)):
             out.place(stage.path(table), f"{place}/{table}.parquet", replace=True)
     record = {"place": place, "ids": stage.ids}
@@ -196,7 +208,7 @@ def finish(out: Folder, key: ShardKey) -> None:
     if record is None:
         return
     place, ids = record["place"], record["ids"]
-    parts = {f"{place}/{table}.parquet": (key.part(table), ids[table]) for table in TABLES}
+    parts = {f"{place}/{table}.parquet": (key.part(table), ids[table]) for table in ids}
     if all(
         content_id in (_content_id(out, source), _content_id(out, target))
         for source, (target, content_id) in parts.items()

@@ -15,7 +15,7 @@ from pipeline.deployments import Deployment, read_deployments
 from pipeline.identity import read_identity
 from pipeline.plan import Standing, read_standing
 from pipeline.run_record import last_value
-from pipeline.schema import TABLES, plain
+from pipeline.schema import plain, tables_of
 from pipeline.storage import Folder, is_local
 
 HIVE_TYPES = "hive_types={'site': VARCHAR, 'date': DATE}"
@@ -24,7 +24,10 @@ HIVE_TYPES = "hive_types={'site': VARCHAR, 'date': DATE}"
 
 @dataclass(frozen=True)
 class Dataset:
-    """An open dataset: views `predictions`, `coverage` and `errors`, with `site` and `date`."""
+    """An open dataset: a view of each table, with `site` and `date`.
+
+    They are `predictions`, `coverage`, `errors` and, where the dataset has them, `embeddings`.
+    """
 
     folder: Folder
     identity: dict[str, Any]
@@ -61,13 +64,13 @@ def open_dataset(output: str) -> Dataset:
     if not out.is_local:
         connection.register_filesystem(out.fs)
     paths = sorted(key.path for key, commit in standing.commits.items() if commit is not None)
-    for table in TABLES:
+    for table, schema in tables_of(identity.get("embedding_size")).items():
         if paths:
             files = ", ".join(quoted(duck_path(out.at(f"{table}/{path}"))) for path in paths)
             source = f"read_parquet([{files}], hive_partitioning=true, {HIVE_TYPES})"
             connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {source}")
         else:
-            empty = plain(TABLES[table]).empty_table()
+            empty = plain(schema).empty_table()
             connection.register(f"_{table}", empty)
             extra = "NULL::VARCHAR AS site, NULL::DATE AS date"
             connection.execute(f"CREATE VIEW {table} AS SELECT *, {extra} FROM _{table}")

@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="write scores from S on (default 0.1; 0 keeps all)",
     )
+    add(
+        "--embeddings",
+        action="store_true",
+        help="write what the first network knows of each window before it names labels, too",
+    )
     add("--hop", type=float, metavar="SECONDS", help="distance of windows (default: no overlap)")
     add(
         "--tail",
@@ -123,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
             tail=args.tail,
             channel=parse_channel(args.channel),
             min_score=args.min_score,
+            embeddings=args.embeddings,
             slot_hours=args.slot,
             max_skipped=args.max_skipped,
             engine=args.engine,

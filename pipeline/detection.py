@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.bundle import Bundle, copy_bundle, load_bundle
+from model.embedding import embedding_of
 from model.errors import UserError
 from model.runtime import Engine, Precision, check_engine, check_precision
 from model.windows import Tail, WindowRule
@@ -70,6 +71,7 @@ class DetectOptions:
     tail: Tail = "pad"
     channel: Channel = "mean"
     min_score: float = 0.1
+    embeddings: bool = False
     slot_hours: int | None = None
     max_skipped: float = 1.0
     engine: Engine = "tensorflow"
@@ -109,6 +111,7 @@ def detect(options: DetectOptions) -> int:
         options.time_pattern,
         options.engine,
         options.precision,
+        embedding_of(bundle).size if options.embeddings else None,
     )
     with _writable(out):
         check_identity(out, wanted, options.slot_hours)
@@ -263,6 +266,7 @@ def _plan(
         options.decode_timeout_s,
         options.engine,
         options.precision,
+        identity.get("embedding_size"),
     )
 
 

@@ -21,25 +21,30 @@ def identity_of(
     time_pattern: str | None,
     engine: Engine,
     precision: Precision,
+    embedding_size: int | None = None,
 ) -> dict[str, Any]:
-    """The identity that a run asks for, all but the slot."""
-    return {
+    """The identity that a run asks for, all but the slot.
+
+    `embedding_size` is that of the bundle where embeddings are asked for.
+    """
+    identity = {
         "dataset": "dawnchorus",
         "schema_version": SCHEMA_VERSION,
         "results_version": RESULTS_VERSION,
         "score_fingerprint": bundle.score_fingerprint,
         "task": bundle.task,
-        "labels": list(bundle.labels),
+        "labels": list(bundle.output_labels),
         "window_s": rule.window_s,
         "hop_s": rule.hop_s,
         "tail": rule.tail,
         "channel": channel,
         "min_score": min_score,
         "time_pattern": time_pattern,
-        "embeddings": False,
+        "embeddings": embedding_size is not None,
         "engine": engine,
         "precision": precision,
     }
+    return identity if embedding_size is None else identity | {"embedding_size": embedding_size}
 
 
 def read_identity(out: Folder) -> dict[str, Any] | None:

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+
 from model.errors import UserError
 from model.runtime import Engine, Precision
 from model.windows import WindowRule
+from pipeline.schema import tables_of
 
 Channel = int | Literal["mean", "each"]
 
@@ -24,7 +27,8 @@ class Job:
     """One run of detection, as its workers see it.
 
     `facts` go into every part's metadata; `owner` is the run's name, for its temporaries.
-    A decoder that gives nothing for `timeout_s` is ended, and its recording left out.
+    A decoder that gives nothing for `timeout_s` is ended, and its recording left out. The dataset
+    has embeddings of `embedding_size` numbers, or none.
     """
 
     output: str
@@ -37,6 +41,12 @@ class Job:
     timeout_s: float = 300.0
     engine: Engine = "tensorflow"
     precision: Precision = "float32"
+    embedding_size: int | None = None
+
+    @property
+    def tables(self) -> dict[str, pa.Schema]:
+        """The tables of the dataset, in the order of a commit."""
+        return tables_of(self.embedding_size)
 
     def channels(self, available: int) -> list[int | None]:
         """The channels of a recording that are scored; None is the mean of all."""

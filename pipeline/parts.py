@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.schema import TABLES, plain
+from pipeline.schema import list_bytes, plain
 from pipeline.storage import Folder
 
 ROW_GROUP = 65_536
 """Rows of a row group: a part's bytes do not depend on how its rows arrived."""
+LIST_BYTES = 1 << 22
+"""Bytes of fixed-size lists in a row group at most: a row of these may be large."""
 CONTENT_ID = "dawnchorus.content_id"
 COMMIT = "dawnchorus.commit"
 FACTS = "dawnchorus."
@@ -52,20 +54,35 @@ class _Hashed:
         return False
 
 
+def rows_in_group(schema: pa.Schema) -> int:
+    """Rows of a row group of a table: `ROW_GROUP`, or fewer where lists make them large."""
+    row = sum(list_bytes(field) for field in schema)
+    return max(1, min(ROW_GROUP, LIST_BYTES // row)) if row else ROW_GROUP
+
+
 class PartWriter:
-    """Writes one part of a table to a local path, in row groups of exactly `ROW_GROUP` rows.
+    """Writes one part of a table to a local path, in row groups of the same number of rows.
 
     `facts` go into the metadata. `close` gives the content id: a SHA-256 over the written data.
     """
 
-    def __init__(self, table: str, path: str, facts: Mapping[str, str]) -> None:
-        self.schema = TABLES[table]
+    def __init__(self, schema: pa.Schema, path: str, facts: Mapping[str, str]) -> None:
+        self.schema = schema
+        self._group = rows_in_group(schema)
         self._plain = plain(self.schema)
         self._file = Path(path).open("wb")  # noqa: SIM115 - closed by `abandon`
         self._sink = _Hashed(self._file)
         metadata = {FACTS + key: value for key, value in facts.items()}
+        # Of numbers that are all different, a dictionary and the extremes only cost time.
+        short = [field.name for field in schema if not list_bytes(field)]
+        listed: bool | list[str] = short if len(short) < len(schema) else True
         self._writer = pq.ParquetWriter(
-            self._sink, self.schema.with_metadata(metadata), compression="zstd", version="2.6"
+            self._sink,
+            self.schema.with_metadata(metadata),
+            compression="zstd",
+            version="2.6",
+            use_dictionary=listed,
+            write_statistics=listed,
         )
         self._pending: list[pa.Table] = []
         self._rows = 0
@@ -78,8 +95,8 @@ class PartWriter:
             return
         self._pending.append(rows.cast(self._plain))
         self._rows += rows.num_rows
-        while self._rows >= ROW_GROUP:
-            self._flush(ROW_GROUP)
+        while self._rows >= self._group:
+            self._flush(self._group)
 
     def _flush(self, rows: int) -> None:
         table = pa.concat_tables(self._pending)
@@ -138,7 +155,8 @@ def rows_by_recording(folder: Folder, name: str) -> Iterator[tuple[str, pa.Table
     The rows of one recording may come in several consecutive tables.
     """
     with folder.open(name) as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=ROW_GROUP):
+        part = pq.ParquetFile(file)
+        for batch in part.iter_batches(batch_size=rows_in_group(part.schema_arrow)):
             table = pa.Table.from_batches([batch])
             recordings = table["recording"].combine_chunks()
             runs = pc.run_end_encode(recordings.dictionary_decode())

@@ -4,14 +4,14 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 """Major version of the tables: columns are only ever added within one."""
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised when the code's scores change, so that a dataset never mixes two."""
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _CLOCK = pa.timestamp("us")
 _UTC = pa.timestamp("us", tz="UTC")
 
-PREDICTIONS = pa.schema(
+WINDOW = pa.schema(
     [
         pa.field("recording", _TEXT, nullable=False),
         pa.field("channel", pa.int8()),
@@ -19,6 +19,12 @@ PREDICTIONS = pa.schema(
         pa.field("end_s", pa.float64(), nullable=False),
         pa.field("start_clock", _CLOCK),
         pa.field("start_utc", _UTC),
+    ]
+)
+"""What says which window a row is of."""
+PREDICTIONS = pa.schema(
+    [
+        *WINDOW,
         pa.field("label", _TEXT, nullable=False),
         pa.field("score", pa.float32(), nullable=False),
     ]
@@ -74,7 +80,27 @@ ERRORS = pa.schema(
     ]
 )
 TABLES = {"predictions": PREDICTIONS, "errors": ERRORS, "coverage": COVERAGE}
-"""Every table, in the order of a commit: coverage is the commit record and comes last."""
+"""The tables of every dataset, in the order of a commit: coverage is the commit record and comes
+last."""
+
+
+def embeddings(size: int) -> pa.Schema:
+    """The table of embeddings of `size` numbers: one row per scored window."""
+    number = pa.field("element", pa.float16(), nullable=False)
+    return pa.schema([*WINDOW, pa.field("embedding", pa.list_(number, size), nullable=False)])
+
+
+def tables_of(embedding_size: int | None) -> dict[str, pa.Schema]:
+    """The tables of a dataset, in the order of a commit; without embeddings if there is no size."""
+    if embedding_size is None:
+        return TABLES
+    return {"embeddings": embeddings(embedding_size), **TABLES}
+
+
+def list_bytes(field: pa.Field) -> int:
+    """Bytes of a fixed-size list in each row; 0 for a field of another type."""
+    kind = field.type
+    return kind.list_size * kind.value_type.byte_width if pa.types.is_fixed_size_list(kind) else 0
 
 
 def plain(schema: pa.Schema) -> pa.Schema:

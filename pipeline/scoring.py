@@ -12,26 +12,39 @@ import pyarrow as pa
 from model.audio import Decoded, decode_span
 from model.bundle import Bundle
 from model.runtime import BATCH
+from model.scorer import Outputs, Scorer
 from model.sound import AudioError, Sound
 from model.stages import timed
 from model.windows import WindowPlan
 from pipeline.coverage import Account, unreadable_rows
 from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
-from pipeline.schema import PREDICTIONS, plain
+from pipeline.schema import PREDICTIONS, WINDOW, plain
 from pipeline.spans import Span, window_plan
 
 Float32 = npt.NDArray[np.float32]
-Score = Callable[[Sequence[Float32]], Float32]
+Score = Callable[[Sequence[Float32]], Outputs]
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def score_of(job: Job, scorer: Scorer) -> Score:
+    """What a job asks of a scorer: without embeddings, ones of no numbers."""
+    if job.embedding_size is not None:
+        return scorer.outputs
+    return lambda waveforms: Outputs(scorer(waveforms), np.zeros((len(waveforms), 0), np.float32))
 
 
 @dataclass
 class Rows:
-    """Rows of the three tables, in the tables' order, of one stretch of a shard."""
+    """Rows of the tables, in the tables' order, of one stretch of a shard.
+
+    There are no embeddings where the dataset has none, or no window of the stretch is scored.
+    """
 
     predictions: pa.Table
     coverage: list[dict[str, Any]]
     errors: list[dict[str, Any]]
+    embeddings: pa.Table | None = None
 
 
 @dataclass
@@ -110,9 +123,14 @@ def _flush(
         return
     waveforms = [d.waveform for _, d, _, _ in waiting if d.waveform is not None]
     scored = [(step, d.k) for step, d, _, _ in waiting if d.waveform is not None]
-    scores = score(waveforms) if waveforms else np.zeros((0, 0), np.float32)
+    outputs = score(waveforms) if waveforms else None
     with timed("write"):
-        rows = Rows(_predictions(scored, scores, job, bundle), [], [])
+        rows = Rows(_no_predictions(), [], [])
+        if outputs is not None:
+            windows = _window_columns(scored)
+            rows.predictions = _predictions(windows, outputs.scores, job, bundle)
+            if job.embedding_size is not None:
+                rows.embeddings = _embeddings(windows, outputs.embeddings, job)
         while waiting:
             step, decoded, at, last = waiting.popleft()
             step.account.book(decoded.k, decoded.reason, decoded.message, at)
@@ -127,34 +145,40 @@ def _no_predictions() -> pa.Table:
     return plain(PREDICTIONS).empty_table()
 
 
-def _predictions(
-    scored: Sequence[tuple[_Pass, int]], scores: Float32, job: Job, bundle: Bundle
-) -> pa.Table:
-    """The predictions of several windows, in their order and that of the bundle's labels."""
-    if not scored:
-        return _no_predictions()
-    kept = scores >= np.float32(job.min_score)
-    if bundle.task == "singlelabel":
-        kept[np.arange(len(scores)), scores.argmax(axis=1)] = True
-    windows, labels = np.nonzero(kept)
-    schema = plain(PREDICTIONS)
+def _window_columns(scored: Sequence[tuple[_Pass, int]]) -> list[pa.Array]:
+    """The columns of `WINDOW` for several windows, in their order."""
     starts = [step.plan.start(k) / step.plan.rate for step, k in scored]
-    of_window = {
+    places = [step.span.place for step, _ in scored]
+    values = {
         "recording": [step.span.recording.recording for step, _ in scored],
         "channel": [step.account.channel for step, _ in scored],
         "start_s": starts,
         "end_s": [step.plan.end(k) / step.plan.rate for step, k in scored],
-        "start_clock": [
-            step.span.place.clock_at(start) for (step, _), start in zip(scored, starts, strict=True)
-        ],
-        "start_utc": [
-            step.span.place.utc_at(start) for (step, _), start in zip(scored, starts, strict=True)
-        ],
+        "start_clock": [place.clock_at(s) for place, s in zip(places, starts, strict=True)],
+        "start_utc": [place.utc_at(s) for place, s in zip(places, starts, strict=True)],
     }
-    columns = [
-        pa.array(values, schema.field(name).type).take(windows)
-        for name, values in of_window.items()
-    ]
-    columns.append(pa.array(bundle.labels, pa.string()).take(labels))
+    return [pa.array(values[field.name], field.type) for field in plain(WINDOW)]
+
+
+def _predictions(
+    windows: Sequence[pa.Array], scores: Float32, job: Job, bundle: Bundle
+) -> pa.Table:
+    """The predictions of several windows, in their order and that of the bundle's labels."""
+    kept = scores >= np.float32(job.min_score)
+    if bundle.task == "singlelabel":
+        kept[np.arange(len(scores)), scores.argmax(axis=1)] = True
+    rows, labels = np.nonzero(kept)
+    columns = [column.take(rows) for column in windows]
+    columns.append(pa.array(bundle.output_labels, pa.string()).take(labels))
     columns.append(pa.array(scores[kept], pa.float32()))
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays(columns, schema=plain(PREDICTIONS))
+
+
+def _embeddings(windows: Sequence[pa.Array], embeddings: Float32, job: Job) -> pa.Table:
+    """The embeddings of several windows, in their order: what float16 cannot hold is cut off."""
+    schema = plain(job.tables["embeddings"])
+    numbers = embeddings.clip(-LARGEST, LARGEST).astype(np.float16)
+    lists = pa.FixedSizeListArray.from_arrays(
+        pa.array(numbers.ravel()), type=schema.field("embedding").type
+    )
+    return pa.Table.from_arrays([*windows, lists], schema=schema)

@@ -20,7 +20,6 @@ from pipeline.commit import (
 from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
 from pipeline.parts import rows_by_recording
-from pipeline.schema import TABLES
 from pipeline.scoring import Rows, Score, score_spans
 from pipeline.shard_key import ShardKey
 from pipeline.spans import Span
@@ -113,21 +112,21 @@ def _run(shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard) -> 
         plan = merge(shard, standing)
         if standing is not None and plan.is_nothing:
             return False
-        with staging(out, shard.key, job.facts, job.owner) as stage:
+        with staging(out, shard.key, job.tables, job.facts, job.owner) as stage:
             members = _write(stage, plan, shard.key, job, bundle, score, guard)
             with timed("write"):
                 stage.close(members)
                 committed = commit(out, shard.key, stage, replaces, job.owner)
             if committed:
                 if not members:
-                    remove_parts(out, shard.key)
+                    remove_parts(out, shard.key, job.tables)
                 return True
     raise ShardError(f"others committed to it {ATTEMPTS} times in between")
 
 
-def remove_parts(out: Folder, key: ShardKey) -> None:
-    """Removes the parts of a shard that was committed empty."""
-    for table in reversed(TABLES):
+def remove_parts(out: Folder, key: ShardKey, tables: Iterable[str]) -> None:
+    """Removes the parts of a shard that was committed empty, the commit record first."""
+    for table in reversed(list(tables)):
         out.remove(key.part(table))
 
 
@@ -141,7 +140,7 @@ def _write(
     guard: Guard,
 ) -> list[Member]:
     """Writes all rows, sorted by recording; gives the members, sorted."""
-    old = {table: _Cursor(Folder(job.output), key, table, plan.carry) for table in TABLES}
+    old = {table: _Cursor(Folder(job.output), key, table, plan.carry) for table in job.tables}
     carried = {member.recording: member for member in plan.carry}
     curable: set[str] = set()
     damaged: set[str] = set()
@@ -172,6 +171,8 @@ def _put(stage: Staging, rows: Rows) -> None:
         stage.writers["predictions"].write(rows.predictions)
         stage.writers["coverage"].write(rows.coverage)
         stage.writers["errors"].write(rows.errors)
+        if rows.embeddings is not None:
+            stage.writers["embeddings"].write(rows.embeddings)
 
 
 def _stretches(

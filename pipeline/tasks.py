@@ -18,22 +18,25 @@ from pipeline.memory import unlimited_memory
 from pipeline.plan import ShardRef
 from pipeline.probe import probe
 from pipeline.recording import INVENTORY, Recording, unreadable
+from pipeline.scoring import score_of
 from pipeline.shard import run_shard
 from pipeline.storage import Folder
 
 PROBE_BATCH = 500
 PROBE_THREADS = 16
 
-_scorers: dict[tuple[str, Engine, Precision], tuple[Bundle, Scorer]] = {}
+_scorers: dict[tuple[str, Engine, Precision, bool], tuple[Bundle, Scorer]] = {}
 
 
 def scorer_of(job: Job) -> tuple[Bundle, Scorer]:
     """A job's bundle and its scorer, loaded once in a process."""
-    key = job.bundle, job.engine, job.precision
+    embeddings = job.embedding_size is not None
+    key = job.bundle, job.engine, job.precision, embeddings
     if key not in _scorers:
         with unlimited_memory():
             bundle = load_bundle(job.bundle)
-            _scorers[key] = bundle, Scorer(bundle, job.engine, job.precision)
+            scorer = Scorer(bundle, job.engine, job.precision, embeddings=embeddings)
+            _scorers[key] = bundle, scorer
     return _scorers[key]
 
 
@@ -44,7 +47,7 @@ def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[bool, dict[str,
     """
     bundle, scorer = scorer_of(job)
     take_times()
-    done = run_shard(ref.load(), job, bundle, scorer, guard)
+    done = run_shard(ref.load(), job, bundle, score_of(job, scorer), guard)
     return done, take_times()
 
 

@@ -77,3 +77,18 @@ def test_json_round_trip() -> None:
 def test_bad_parameters_are_refused(values) -> None:
     with pytest.raises(UserError):
         FrontEnd(**values)
+
+
+def test_spectrograms_are_levels_referenced_each_to_its_own_peak():
+    front_end = FrontEnd(sample_rate=8_000, window_s=1.0, n_mels=32, top_db=30.0)
+    log_mel = LogMel(front_end)
+    waveforms = np.random.default_rng(1).standard_normal((3, 8_000)).astype(np.float32)
+    waveforms[1] = waveforms[0] / 1000
+    waveforms[2] = 0
+    levels = log_mel.levels(waveforms)
+    assert np.allclose(levels[0] - levels[1], 60, atol=0.01)
+    assert np.allclose(levels[2], -100)
+    spectrograms = log_mel.referenced(levels.copy())
+    assert np.array_equal(spectrograms, log_mel(waveforms))
+    assert (spectrograms.max(axis=(1, 2)) == 0).all()
+    assert (spectrograms[:2].min(axis=(1, 2)) >= -30).all()

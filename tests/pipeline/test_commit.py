@@ -29,7 +29,7 @@ def row(recording: str, score: float) -> dict:
 
 def put(out: Folder, recording: str, score: float, replaces: str | None) -> bool:
     member = Member(recording, "1-a", 0, 1, "")
-    with staging(out, KEY, FACTS, "run") as stage:
+    with staging(out, KEY, TABLES, FACTS, "run") as stage:
         stage.writers["predictions"].write([row(recording, score)])
         stage.close([member])
         return commit(out, KEY, stage, replaces, "run")
