@@ -115,6 +115,11 @@ class Rejecter:
         _require(self.columns.shape == (classes * ("columns" in names),), "columns")
         _require(bool(((self.columns >= 0) & (self.columns < most)).all()), "columns")
 
+    @property
+    def size(self) -> int:
+        """The numbers of an embedding; 0 for methods that look at scores alone."""
+        return int(self.means.shape[1])
+
     def apply(
         self, scores: Float32, embeddings: Float32, spectrograms: Float32, f: FrontEnd
     ) -> Float32:
