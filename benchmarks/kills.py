@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 Kills = Counter[str]
-TABLES = ("predictions", "coverage", "errors")
+TABLES = ("predictions", "embeddings", "coverage", "errors")
 QUIET_S = 600
 """A run that does nothing for so long hangs."""
 
@@ -109,7 +109,7 @@ def disturb(running: list["subprocess.Popen[bytes]"], chance: random.Random, mos
 
 
 def trial(
-    audio: Path, bundle: Path, work: Path, chance: random.Random, most: int
+    audio: Path, bundle: Path, work: Path, chance: random.Random, most: int, *options: str
 ) -> tuple[Kills, int]:
     """Runs, kills and runs again until a run has finished; (kills and runs, parts read).
 
@@ -126,7 +126,7 @@ def trial(
     count: Kills = Counter()
     try:
         while True:
-            more = ("--root", str(audio))
+            more = ("--root", str(audio), *options)
             running = [job(audio, bundle, out, *more) for _ in range(1 + (chance.random() < 0.2))]
             count["runs"] += len(running)
             count += disturb(running, chance, most - count["launcher"] - count["worker"])
@@ -153,7 +153,9 @@ def trial(
     return count, reader.read
 
 
-def campaign(recordings: list[Path], bundle: Path, work: Path, kills: int, seed: int) -> Kills:
+def campaign(
+    recordings: list[Path], bundle: Path, work: Path, kills: int, seed: int, *options: str
+) -> Kills:
     """`kills` kills over as many trials as they need, on the recordings at four sites."""
     audio, half = work / "audio", work / "half"
     for site in ("A", "B", "C", "D"):
@@ -165,12 +167,12 @@ def campaign(recordings: list[Path], bundle: Path, work: Path, kills: int, seed:
             if number % 2:
                 shutil.copy(recording, half / site / name)
     for folder, out in ((audio, "reference"), (half, "reference-half")):
-        assert job(folder, bundle, work / out).wait(timeout=QUIET_S) == 0
+        assert job(folder, bundle, work / out, *options).wait(timeout=QUIET_S) == 0
     chance = random.Random(seed)
     total: Kills = Counter()
     while total["worker"] + total["launcher"] < kills:
         most = min(8, kills - total["worker"] - total["launcher"])
-        count, read = trial(audio, bundle, work, chance, most)
+        count, read = trial(audio, bundle, work, chance, most, *options)
         total += count
         total["trials"] += 1
         total["parts read meanwhile"] += read

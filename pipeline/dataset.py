@@ -15,7 +15,7 @@ from pipeline.deployments import Deployment, read_deployments
 from pipeline.identity import read_identity
 from pipeline.plan import Standing, read_standing
 from pipeline.run_record import last_value
-from pipeline.schema import plain, tables_of
+from pipeline.schema import list_bytes, plain, tables_of
 from pipeline.storage import Folder, is_local
 
 HIVE_TYPES = "hive_types={'site': VARCHAR, 'date': DATE}"
@@ -70,11 +70,20 @@ def open_dataset(output: str) -> Dataset:
             source = f"read_parquet([{files}], hive_partitioning=true, {HIVE_TYPES})"
             connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {source}")
         else:
-            empty = plain(schema).empty_table()
-            connection.register(f"_{table}", empty)
+            connection.register(f"_{table}", _as_read(schema).empty_table())
             extra = "NULL::VARCHAR AS site, NULL::DATE AS date"
             connection.execute(f"CREATE VIEW {table} AS SELECT *, {extra} FROM _{table}")
     return Dataset(out, identity, connection, standing)
+
+
+def _as_read(schema: pa.Schema) -> pa.Schema:
+    """The columns as DuckDB gives them: it reads float16 from Parquet, but not from Arrow."""
+    return pa.schema(
+        [
+            field.with_type(pa.list_(pa.float32())) if list_bytes(field) else field
+            for field in plain(schema)
+        ]
+    )
 
 
 @contextmanager

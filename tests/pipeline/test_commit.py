@@ -9,12 +9,15 @@ import pytest
 import pipeline.commit
 from pipeline.commit import Member, clear, commit, coverage_id, finish, read_commit, staging
 from pipeline.parts import rows_by_recording
-from pipeline.schema import TABLES
+from pipeline.schema import tables_of
 from pipeline.shard_key import ShardKey
 from pipeline.storage import Folder
 
 KEY = ShardKey("Ridge", "2024-06-01", 5)
 FACTS = {"schema_version": "1"}
+TABLES = tables_of(2)
+"""Of a dataset with embeddings."""
+SIZES = (None, 2)
 
 
 def row(recording: str, score: float) -> dict:
@@ -27,17 +30,27 @@ def row(recording: str, score: float) -> dict:
     }
 
 
-def put(out: Folder, recording: str, score: float, replaces: str | None) -> bool:
+def put(
+    out: Folder, recording: str, score: float, replaces: str | None, size: int | None = 2
+) -> bool:
     member = Member(recording, "1-a", 0, 1, "")
-    with staging(out, KEY, TABLES, FACTS, "run") as stage:
+    with staging(out, KEY, tables_of(size), FACTS, "run") as stage:
         stage.writers["predictions"].write([row(recording, score)])
+        if size is not None:
+            place = {"recording": recording, "start_s": 0.0, "end_s": 1.0}
+            stage.writers["embeddings"].write([place | {"embedding": [score] * size}])
         stage.close([member])
         return commit(out, KEY, stage, replaces, "run")
 
 
 def scores(out: Folder) -> list[float]:
-    name = KEY.part("predictions")
-    return [s for _, t in rows_by_recording(out, name) for s in t["score"].to_pylist()]
+    """The scores that stand, which those of the embeddings must be."""
+    name, other = KEY.part("predictions"), KEY.part("embeddings")
+    found = [s for _, t in rows_by_recording(out, name) for s in t["score"].to_pylist()]
+    if out.exists(other):
+        rows = [x for _, t in rows_by_recording(out, other) for x in t["embedding"].to_pylist()]
+        assert rows == [[score] * 2 for score in found]
+    return found
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -54,11 +67,12 @@ def test_first_commit_binds_its_parts(out: Folder) -> None:
     assert not [name for name in out.files() if name.startswith("_tmp")]
 
 
-def test_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_the_same_rows_are_the_same_bytes(tmp_path: Path, size: int | None) -> None:
     one, two = Folder(str(tmp_path / "1")), Folder(str(tmp_path / "2"))
     for out in (one, two):
-        assert put(out, "a.wav", 0.5, None)
-    assert one.files() == two.files() and len(one.files()) == 3
+        assert put(out, "a.wav", 0.5, None, size)
+    assert one.files() == two.files() and len(one.files()) == (3 if size is None else 4)
     assert all(one.read(name) == two.read(name) for name in one.files())
 
 
@@ -123,17 +137,20 @@ def kill() -> None:
     raise Killed
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("replacement", [False, True])
-def test_a_kill_between_any_two_steps_tears_nothing(tmp_path: Path, replacement: bool) -> None:
+def test_a_kill_between_any_two_steps_tears_nothing(
+    tmp_path: Path, replacement: bool, size: int | None
+) -> None:
     for number in itertools.count():
         out = Folder(str(tmp_path / f"{replacement}-{number}"))
         old = None
         if replacement:
-            assert put(out, "a.wav", 0.25, None)
+            assert put(out, "a.wav", 0.25, None, size)
             old = coverage_id(out, KEY)
         finished = False
         with before_step(number, kill) as happened, suppress(Killed):
-            finished = put(out, "a.wav", 0.5, old)
+            finished = put(out, "a.wav", 0.5, old, size)
         clear(out, alive=())
         assert not out.exists("_tmp")
         standing = read_commit(out, KEY)
@@ -142,7 +159,7 @@ def test_a_kill_between_any_two_steps_tears_nothing(tmp_path: Path, replacement:
         else:
             assert scores(out) in ([0.25], [0.5])
         if not finished:
-            assert put(out, "a.wav", 0.5, coverage_id(out, KEY))
+            assert put(out, "a.wav", 0.5, coverage_id(out, KEY), size)
         assert scores(out) == [0.5] and read_commit(out, KEY) is not None
         if not happened:
             break

@@ -25,12 +25,12 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--embeddings"]])
 def test_killed_jobs_end_as_undisturbed_ones(
-    recordings: list[Path], bundle: Path, tmp_path: Path
+    recordings: list[Path], bundle: Path, tmp_path: Path, options: list[str]
 ) -> None:
-    count = kills.campaign(
-        recordings, bundle, tmp_path, kills=6, seed=random.SystemRandom().randrange(10**6)
-    )
+    seed = random.SystemRandom().randrange(10**6)
+    count = kills.campaign(recordings, bundle, tmp_path, 6, seed, *options)
     assert count["worker"] + count["launcher"] == 6
 
 
