@@ -1,8 +1,12 @@
 """Annotated recordings to training examples: windows, what they contain, their spectrograms."""
 
+import hashlib
+import math
+import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +26,7 @@ Bool = npt.NDArray[np.bool_]
 TOLERANCE_S = 1e-6
 """Times in tables are rounded: what misses half by less than this counts as half."""
 BATCH = 64
-"""Spectrograms computed before they are written to the disk."""
+"""Spectrograms that are read together."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +57,31 @@ class ExamplePlan:
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples with their spectrograms, float32 (n, n_mels, n_frames), in a file on the disk.
+    """Examples with what a network takes of each, in a file on the disk.
 
-    `recordings` (n,) int64 are places in the plan's `windows`; `targets` and `mask` are
-    (n, n_labels) float32.
+    `inputs` is float32 (n, ...): levels of spectrograms (n, n_mels, n_frames) in dB, before
+    reference and range are taken, or a frozen backbone's features (n, d). `recordings` (n,) int64
+    are places in the plan's `windows`; `targets` and `mask` are (n, n_labels) float32. `usable`
+    (n,) is False where a window could not be decoded: there is no input then.
     """
 
     labels: tuple[str, ...]
     task: Task
-    spectrograms: Float32
+    inputs: Float32
     targets: Float32
     mask: Float32
     recordings: npt.NDArray[np.int64]
+    usable: Bool
     warnings: tuple[str, ...] = ()
 
-    def moments(self, rows: npt.NDArray[np.int64]) -> tuple[float, float]:
+    def moments(self, rows: npt.NDArray[np.int64], front_end: FrontEnd) -> tuple[float, float]:
         """Mean and variance, in dB, over all values of the spectrograms of these rows."""
         sums = np.zeros(2)
         count = 0
+        log_mel = LogMel(front_end)
         for first in range(0, len(rows), BATCH):
-            values = np.asarray(self.spectrograms[rows[first : first + BATCH]], np.float64)
+            levels = np.array(self.inputs[rows[first : first + BATCH]])
+            values = log_mel.referenced(levels).astype(np.float64)
             sums += values.sum(), np.square(values).sum()
             count += values.size
         mean = float(sums[0] / count)
@@ -219,58 +228,97 @@ def _plan_recording(
 def compute_examples(
     audio_dir: Path, plan: ExamplePlan, front_end: FrontEnd, folder: Path, show_progress: bool
 ) -> Examples:
-    """Decodes the planned windows and writes their spectrograms to a file in `folder`.
+    """Decodes the planned windows and writes their levels to a file in `folder`, once.
 
-    Memory does not grow with the recordings. Windows that cannot be decoded or are digitally
-    silent are left out and counted, as detection skips them. UserError if the disk is too small,
-    or if nothing can be decoded.
+    What stands there from an earlier call is taken if neither plan, front end nor the recordings'
+    sizes and times have changed; `db_ref` and `top_db` may. Memory does not grow with the
+    recordings. Windows that cannot be decoded or are digitally silent are left out and counted, as
+    detection skips them. UserError if the disk is too small, or if nothing can be decoded.
     """
-    from tqdm import tqdm
-
-    total = sum(len(windows.numbers) for windows in plan.windows)
-    size = 4 * total * front_end.n_mels * front_end.n_frames
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise UserError(
-            f"The spectrograms of {total} windows need {size / 1e9:.1f} GB, but {folder} has "
-            f"{free / 1e9:.1f} GB free; set TMPDIR to a larger disk, or use a longer --hop."
-        )
-    spectrograms: Float32 = np.memmap(
-        folder / "spectrograms.f32", np.float32, "w+", shape=(total, *front_end.input_shape)
-    )
-    log_mel = LogMel(front_end)
-    warnings = Warnings()
-    rows: list[tuple[int, int]] = []
-    progress = tqdm(plan.windows, "spectrograms", unit=" recordings", disable=not show_progress)
-    for index, windows in enumerate(progress):
-        place = {int(k): i for i, k in enumerate(windows.numbers)}
-        before, waiting = len(rows), []
-        path = str(audio_dir / windows.recording)
-        try:
-            for k, _, _, waveform in read_windows(path, plan.rule, front_end.sample_rate):
-                if k not in place:
-                    continue
-                waiting.append(waveform)
-                rows.append((index, place[k]))
-                if len(waiting) == BATCH:
-                    spectrograms[len(rows) - BATCH : len(rows)] = log_mel(np.stack(waiting))
-                    waiting = []
-        except (AudioError, OSError) as error:
-            warnings.add("{n} recordings broke off", f"{windows.recording}: {error}")
-        if waiting:
-            spectrograms[len(rows) - len(waiting) : len(rows)] = log_mel(np.stack(waiting))
-        lost = len(windows.numbers) - (len(rows) - before)
-        if lost:
-            sentence = "{n} windows are silent or cannot be decoded and were left out"
-            warnings.add(sentence, windows.recording, lost)
-    if not rows:
+    counts = [len(windows.numbers) for windows in plan.windows]
+    shape = (sum(counts), *front_end.input_shape)
+    digest = _digest(audio_dir, plan, front_end)
+    file, record = folder / f"levels-{digest}.f32", folder / f"levels-{digest}.npz"
+    if not record.exists():
+        size = 4 * math.prod(shape)
+        free = shutil.disk_usage(folder).free
+        if size > free:
+            raise UserError(
+                f"The spectrograms of {shape[0]} windows need {size / 1e9:.1f} GB, but {folder} "
+                f"has {free / 1e9:.1f} GB free; give a --work on a larger disk, or use a longer "
+                "--hop."
+            )
+        levels: Float32 = np.memmap(file, np.float32, "w+", shape=shape)
+        usable, sentences = _compute(audio_dir, plan, front_end, levels, show_progress)
+        levels.flush()  # type: ignore[attr-defined]
+        partial = record.with_name(f"{digest}.partial.npz")
+        np.savez(partial, usable=usable, warnings=np.array(sentences, np.str_))
+        partial.rename(record)
+    with np.load(record) as stored:
+        usable, warnings = stored["usable"], tuple(str(text) for text in stored["warnings"])
+    if not usable.any():
         raise UserError(f"None of the annotated windows below {audio_dir} can be decoded.")
     return Examples(
         labels=plan.labels,
         task=plan.task,
-        spectrograms=spectrograms[: len(rows)],
-        targets=np.stack([plan.windows[index].targets[i] for index, i in rows]),
-        mask=np.stack([plan.windows[index].mask[i] for index, i in rows]),
-        recordings=np.array([index for index, _ in rows], np.int64),
-        warnings=warnings.sentences(),
+        inputs=np.memmap(file, np.float32, "r", shape=shape),
+        targets=np.concatenate([windows.targets for windows in plan.windows]),
+        mask=np.concatenate([windows.mask for windows in plan.windows]),
+        recordings=np.repeat(np.arange(len(counts)), counts),
+        usable=usable,
+        warnings=warnings,
     )
+
+
+def _digest(audio_dir: Path, plan: ExamplePlan, front_end: FrontEnd) -> str:
+    """What decides the levels, in a name."""
+    sha = hashlib.sha256(repr(replace(front_end, db_ref="max", top_db=None)).encode())
+    sha.update(repr(plan.rule).encode())
+    for windows in plan.windows:
+        about = (audio_dir / windows.recording).stat()
+        known = (windows.recording, about.st_size, about.st_mtime_ns, windows.numbers.tolist())
+        sha.update(repr(known).encode("utf-8", "surrogateescape"))
+    return sha.hexdigest()[:16]
+
+
+def _compute(
+    audio_dir: Path, plan: ExamplePlan, front_end: FrontEnd, levels: Float32, show_progress: bool
+) -> tuple[Bool, tuple[str, ...]]:
+    """Fills `levels`; which of them are usable, and what to tell of the others."""
+    from tqdm import tqdm
+
+    log_mel = LogMel(front_end)
+    usable = np.zeros(len(levels), bool)
+
+    def compute(windows: RecordingWindows, first: int) -> str | None:
+        """One recording's levels, from row `first` on; what broke off."""
+        place = {int(k): first + i for i, k in enumerate(windows.numbers)}
+        path = str(audio_dir / windows.recording)
+        try:
+            for k, _, _, waveform in read_windows(path, plan.rule, front_end.sample_rate):
+                if k in place:
+                    levels[place[k]] = log_mel.levels(waveform[None])[0]
+                    usable[place[k]] = True
+        except (AudioError, OSError) as error:
+            return f"{windows.recording}: {error}"
+        return None
+
+    firsts = np.cumsum([0, *(len(windows.numbers) for windows in plan.windows)])
+    warnings = Warnings()
+    # Decoding, resampling and transforming let other threads run.
+    threads = ThreadPoolExecutor(os.cpu_count())
+    try:
+        broken = threads.map(compute, plan.windows, firsts)
+        shown = tqdm(
+            broken, "spectrograms", len(firsts) - 1, unit=" recordings", disable=not show_progress
+        )
+        for windows, first, problem in zip(plan.windows, firsts, shown, strict=False):
+            if problem:
+                warnings.add("{n} recordings broke off", problem)
+            lost = int((~usable[first : first + len(windows.numbers)]).sum())
+            if lost:
+                sentence = "{n} windows are silent or cannot be decoded and were left out"
+                warnings.add(sentence, windows.recording, lost)
+    finally:
+        threads.shutdown(cancel_futures=True)
+    return usable, warnings.sentences()

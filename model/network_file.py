@@ -21,6 +21,9 @@ MODULES = {
     "keras.src.models.sequential",
 }
 """Where Keras's own parts of a network are."""
+OPERATIONS = {("keras.src.ops.numpy", "Add"), ("keras.src.ops.numpy", "Multiply")}
+"""Operations that some of Keras's networks have outside layers: sums and products of tensors. Their
+module has others, which stay refused."""
 PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "slice"}
 """Values that have no module."""
 REFUSED = {
@@ -58,7 +61,10 @@ def problem_of(content: bytes) -> str | None:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
         return "is no .keras file"
     for module, name in classes:
-        if name in REFUSED or (module not in MODULES and not (module is None and name in PLAIN)):
+        known = (
+            module in MODULES or (module, name) in OPERATIONS or (module is None and name in PLAIN)
+        )
+        if name in REFUSED or not known:
             where = f" of {module}" if module is not None and module not in MODULES else ""
             return f"needs {name!r}{where}, which may run code that is not Keras's own"
     return None

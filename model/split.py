@@ -84,6 +84,49 @@ def split_groups(
     return validation
 
 
+def split_folds(
+    groups: Sequence[str],
+    positives: npt.NDArray[np.float64],
+    windows: npt.NDArray[np.int64],
+    folds: int,
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """The fold, from 0, of each recording: whole groups, each label and all windows shared evenly.
+
+    Arguments as of `split_groups`. The largest groups are dealt first, each to the fold that then
+    is the least uneven. With as many groups as folds each group is one. UserError for fewer than 2
+    folds or more folds than groups.
+    """
+    names = sorted(set(groups))
+    if not 2 <= folds <= len(names):
+        raise UserError(
+            f"--folds is {folds}; it must be from 2 to the number of groups that training has "
+            f"({len(names)})."
+        )
+    place = {name: i for i, name in enumerate(names)}
+    member = np.array([place[group] for group in groups])
+    shares = np.zeros((len(names), positives.shape[1] + 1))
+    np.add.at(shares, member, np.column_stack([positives, windows]))
+    shares /= np.maximum(shares.sum(axis=0), 1)
+    order = np.random.default_rng(seed).permutation(len(names))
+    if folds == len(names):
+        return member
+    order = order[np.argsort(-shares[order].sum(axis=1), kind="stable")]
+    held = np.zeros((folds, shares.shape[1]))
+    sizes = np.zeros(folds, np.int64)
+    fold = np.zeros(len(names), np.int64)
+    for number, group in enumerate(order):
+        after = np.square(held + shares[group]) - np.square(held)
+        cost = after.sum(axis=1)
+        # No fold stays empty: the last groups go to those that are.
+        if len(order) - number <= (sizes == 0).sum():
+            cost[sizes > 0] = np.inf
+        fold[group] = np.argmin(cost)
+        held[fold[group]] += shares[group]
+        sizes[fold[group]] += 1
+    return fold[member]
+
+
 def _choose(
     counts: npt.NDArray[np.float64],
     sizes: npt.NDArray[np.float64],

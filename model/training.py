@@ -1,42 +1,38 @@
 """From annotated recordings to a bundle."""
 
+import contextlib
 import hashlib
 import json
-import math
-import platform
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+import fsspec.core
 import numpy as np
 import numpy.typing as npt
 
 from model.annotations import AnnotationSet, Unannotated, read_annotations
 from model.bundle import Bundle, Task, check_vacant, write_bundle
-from model.errors import UserError
+from model.errors import UserError, require
 from model.examples import ExamplePlan, Examples, compute_examples, plan_examples
-from model.fitting import FitOptions, best_epoch, fit, predict
+from model.fitting import predict
 from model.frontend import FrontEnd
-from model.loss import label_weights
-from model.metrics import (
-    average_precision,
-    best_thresholds,
-    chance_precision,
-    macro,
-    top_accuracy,
-)
-from model.network import FILTERS, build_network, check_fit
+from model.member_fitting import Fitted, Recipe, fit_network, make_rules
+from model.members import Members, plan_members
+from model.metrics import best_thresholds
+from model.provenance import METHOD, by_label, describe_data, describe_scores, describe_weights
+from model.provenance import versions as installed
 from model.runtime import make_deterministic
-from model.split import group_recordings, split_groups
+from model.split import group_recordings
 from model.windows import WindowRule
 
+Float32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
-
-PACKAGES = ("dawnchorus", "keras", "librosa", "numpy", "scipy", "soxr", "tensorflow")
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,10 @@ class TrainOptions:
     """What `train` needs, as the command line's options of the same names.
 
     `hop_s` None is the front end's window; `task` None follows from the annotations; `group_by`
-    None keeps each recording's windows together. Raises UserError for values out of range and
-    for a network that does not fit the front end.
+    None keeps each recording's windows together. `holdout` and `validation` are shares of the
+    groups' windows, 0 none; `folds` 0 is one split, of which `networks` are trained. `work` is a
+    folder for what may be used again; None is one beside the output, removed at the end. Raises
+    UserError for values out of range and for a network that does not fit the front end.
     """
 
     audio: Path
@@ -58,26 +56,25 @@ class TrainOptions:
     front_end: FrontEnd = field(default_factory=FrontEnd)
     hop_s: float | None = None
     group_by: str | None = None
+    holdout: float = 0.0
     validation: float = 0.2
-    filters: tuple[int, ...] = FILTERS
-    epochs: int = 100
-    patience: int = 10
-    learning_rate: float = 1e-4
-    batch_size: int = 32
-    seed: int = 1
+    folds: int = 0
+    networks: int = 1
+    recipe: Recipe = field(default_factory=Recipe)
+    background: str | None = None
+    work: Path | None = None
 
     def __post_init__(self) -> None:
-        _require(0 < self.validation < 1, "validation", self.validation, "between 0 and 1")
-        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _require(self.patience >= 1, "patience", self.patience, "1 or more")
-        _require(self.batch_size >= 1, "batch size", self.batch_size, "1 or more")
-        _require(0 < self.learning_rate < math.inf, "learning rate", self.learning_rate, "above 0")
-        _require(self.seed in range(2**32), "seed", self.seed, "from 0 to 4294967295")
+        require(0 <= self.validation < 1, "validation", self.validation, "from 0 to below 1")
+        require(0 <= self.holdout < 1, "holdout", self.holdout, "from 0 to below 1")
+        require(self.folds == 0 or self.folds >= 2, "folds", self.folds, "0 (none), 2 or more")
+        require(self.networks >= 1, "networks", self.networks, "1 or more")
+        require(self.folds == 0 or self.networks == 1, "networks", self.networks, "1 with --folds")
         names = (None, *get_args(Task))
-        _require(self.task in names, "task", self.task, "multilabel or singlelabel")
+        require(self.task in names, "task", self.task, "multilabel or singlelabel")
         names = get_args(Unannotated)
-        _require(self.unannotated in names, "unannotated", self.unannotated, "skip or negative")
-        check_fit(self.front_end, self.filters)
+        require(self.unannotated in names, "unannotated", self.unannotated, "skip or negative")
+        self.recipe.architecture.check_fit(self.front_end)
         self.window_rule()
 
     def window_rule(self) -> WindowRule:
@@ -85,10 +82,18 @@ class TrainOptions:
         window_s = self.front_end.window_s
         return WindowRule(window_s, self.hop_s if self.hop_s is not None else window_s)
 
-
-def _require(holds: bool, name: str, value: object, accepted: str) -> None:
-    if not holds:
-        raise UserError(f"The {name} is {value}; it must be {accepted}.")
+    def to_json(self) -> dict[str, Any]:
+        """The options that shape training; no places, so that a copy elsewhere is the same."""
+        return {
+            "unannotated": self.unannotated,
+            "hop_s": self.window_rule().hop_s,
+            "group_by": self.group_by,
+            "holdout": self.holdout,
+            "validation": 0.0 if self.folds else self.validation,
+            "folds": self.folds,
+            "networks": self.networks,
+            **self.recipe.to_json(),
+        }
 
 
 def print_to_stderr(line: str) -> None:
@@ -96,15 +101,61 @@ def print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+@dataclass(frozen=True)
+class Material:
+    """All that networks are trained from: examples, and what each network has of them."""
+
+    annotations: AnnotationSet
+    plan: ExamplePlan
+    examples: Examples
+    groups: tuple[str, ...]
+    members: Members
+
+    def rows(self, recordings: Bool) -> Rows:
+        """The usable examples of the plan's recordings that are marked."""
+        return np.flatnonzero(recordings[self.examples.recordings] & self.examples.usable)
+
+
 def train(options: TrainOptions, report: Callable[[str], None] = print_to_stderr) -> Bundle:
-    """Trains the paper's network and writes it as a bundle to `options.output`.
+    """Trains the networks and writes them as a bundle to `options.output`.
 
     The same options and data give the same bundle on one machine, except after other TensorFlow
-    work in the same process; TensorFlow stays in its deterministic mode. `report` takes lines of
-    progress. Raises UserError for whatever the user can set right, before TensorFlow is loaded
-    where that is possible.
+    work in the same process; TensorFlow stays in its deterministic mode. What a killed call had
+    done is not done again. `report` takes lines of progress. Raises UserError for whatever the
+    user can set right, before TensorFlow is loaded where that is possible.
     """
     check_vacant(options.output)
+    with work_folder(options.output, options.work) as work:
+        material = prepare(options, work, report)
+        make_deterministic(options.recipe.fit.seed)
+        fitted = fit_networks(options, material, work, report)
+        return _write(options, material, fitted)
+
+
+@contextlib.contextmanager
+def work_folder(output: str, work: Path | None) -> Iterator[Path]:
+    """A folder for spectrograms and checkpoints: `work`, or one that goes when all went well."""
+    fs, path = fsspec.core.url_to_fs(output)
+    try:
+        if work is not None:
+            work.mkdir(parents=True, exist_ok=True)
+            yield work
+        elif "file" in fs.protocol:
+            beside = Path(f"{path.rstrip('/')}.work")
+            beside.mkdir(parents=True, exist_ok=True)
+            yield beside
+            shutil.rmtree(beside)
+        else:
+            with tempfile.TemporaryDirectory(prefix="dawnchorus-") as folder:
+                yield Path(folder)
+    except OSError as error:
+        if error.filename is None or not str(error.filename).startswith(str(work or path)):
+            raise
+        raise UserError(f"{error.filename} cannot be written: {error.strerror}.") from error
+
+
+def prepare(options: TrainOptions, work: Path, report: Callable[[str], None]) -> Material:
+    """Reads the annotations, divides the recordings, and computes what is not in `work` yet."""
     annotations = read_annotations(
         options.audio,
         options.annotations,
@@ -116,172 +167,167 @@ def train(options: TrainOptions, report: Callable[[str], None] = print_to_stderr
     plan = plan_examples(options.audio, annotations, options.window_rule(), task)
     for warning in (*annotations.warnings, *plan.warnings):
         report(f"warning: {warning}")
-    held_out = _hold_out(options, annotations, plan)
+    recordings = [windows.recording for windows in plan.windows]
+    groups = group_recordings(recordings, annotations.columns, options.group_by)
+    members = plan_members(
+        groups,
+        np.array([windows.targets.sum(axis=0) for windows in plan.windows], np.float64),
+        np.array([len(windows.numbers) for windows in plan.windows], np.int64),
+        holdout=options.holdout,
+        folds=options.folds,
+        validation=options.validation,
+        networks=options.networks,
+        seed=options.recipe.fit.seed,
+    )
     total = sum(len(windows.numbers) for windows in plan.windows)
     report(
         f"{len(plan.windows)} recordings, {total} windows of {options.front_end.window_s:g} s, "
-        f"{len(plan.labels)} labels, {task}; {int(held_out.sum())} recordings for validation"
+        f"{len(plan.labels)} labels, {task}; {_division(members)}"
     )
-    with tempfile.TemporaryDirectory(prefix="dawnchorus-") as folder:
-        examples = compute_examples(
-            options.audio,
-            plan,
-            options.front_end,
-            Path(folder),
-            show_progress=sys.stderr.isatty(),
+    examples = compute_examples(
+        options.audio, plan, options.front_end, work, show_progress=sys.stderr.isatty()
+    )
+    for warning in examples.warnings:
+        report(f"warning: {warning}")
+    material = Material(annotations, plan, examples, tuple(groups), members)
+    for member in members.networks:
+        needed = member.training, member.validation
+        if any(part.any() and not len(material.rows(part)) for part in needed):
+            raise UserError(
+                f"Of the windows below {options.audio} none that can be decoded is left for "
+                "training or none for validation; mend or replace the recordings."
+            )
+    return material
+
+
+def _division(members: Members) -> str:
+    held, first = int(members.holdout.sum()), members.networks[0]
+    if members.folds:
+        parts = [f"{len(members.networks)} folds"]
+    else:
+        parts = [f"{int(first.validation.sum())} recordings for validation"]
+    return ", ".join([*parts, *([f"{held} held out of all"] if held else [])])
+
+
+def fit_networks(
+    options: TrainOptions, material: Material, work: Path, report: Callable[[str], None]
+) -> list[Fitted]:
+    """Fits each network of the bundle, or takes it from `work` where that was done before."""
+    about = [options.to_json(), asdict(options.front_end), material.plan.task, material.groups]
+    data = describe_data(material.annotations, material.plan, material.examples, {})
+    digest = hashlib.sha256(json.dumps([about, data], default=str).encode()).hexdigest()[:16]
+    fitted = []
+    for number, member in enumerate(material.members.networks, 1):
+        count = len(material.members.networks)
+        if count > 1:
+            report(f"network {number} of {count}")
+        fitted.append(
+            fit_network(
+                options.recipe,
+                options.front_end,
+                material.examples,
+                material.rows(member.training),
+                material.rows(member.validation),
+                member.seed,
+                report,
+                checkpoint=work / f"network-{digest}-{number}.npz",
+            )
         )
-        for warning in examples.warnings:
-            report(f"warning: {warning}")
-        return _fit_and_write(options, annotations, plan, examples, held_out, report)
+    return fitted
 
 
-def _hold_out(
-    options: TrainOptions, annotations: AnnotationSet, plan: ExamplePlan
-) -> npt.NDArray[np.bool_]:
-    """Which of the plan's recordings are for validation."""
-    recordings = [windows.recording for windows in plan.windows]
-    groups = group_recordings(recordings, annotations.columns, options.group_by)
-    positives = np.array([windows.targets.sum(axis=0) for windows in plan.windows], np.float64)
-    sizes = np.array([len(windows.numbers) for windows in plan.windows], np.int64)
-    return split_groups(groups, positives, sizes, options.validation, options.seed)
+def mean_scores(
+    options: TrainOptions, material: Material, fitted: Sequence[Fitted], rows: Rows
+) -> Float32:
+    """The mean of the networks' scores (n, n_labels) of rows."""
+    rules = make_rules(options.front_end, material.plan.task, options.recipe.augmentation, None)
+    size = options.recipe.fit.batch_size
+    scores = [predict(one.network, material.examples, rows, size, rules) for one in fitted]
+    return np.asarray(np.mean(scores, axis=0), np.float32)
 
 
-def _fit_and_write(
-    options: TrainOptions,
-    annotations: AnnotationSet,
-    plan: ExamplePlan,
-    examples: Examples,
-    held_out: npt.NDArray[np.bool_],
-    report: Callable[[str], None],
-) -> Bundle:
-    is_validation = held_out[examples.recordings]
-    training, validation = np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
-    if not len(training) or not len(validation):
-        raise UserError(
-            f"Of the windows below {options.audio} none that can be decoded is left for training "
-            "or none for validation; mend or replace the recordings."
-        )
-    mean, variance = examples.moments(training)
-    make_deterministic(options.seed)
-    network = build_network(
-        options.front_end,
-        len(examples.labels),
-        examples.task,
-        mean=mean,
-        variance=variance,
-        filters=options.filters,
+@dataclass(frozen=True)
+class Judged:
+    """Scores (n, n_labels) of rows, and what these rows are.
+
+    "holdout" no network has anything of; "validation" has stopped the training; of "out_of_fold"
+    each score is of the one network that did not learn from it, not of their mean.
+    """
+
+    data: Literal["holdout", "validation", "out_of_fold", "nothing"]
+    rows: Rows
+    scores: Float32
+
+
+def judge(options: TrainOptions, material: Material, fitted: Sequence[Fitted]) -> list[Judged]:
+    """Scores of what networks have not learnt from, the most trustworthy first."""
+    members = material.members
+    found = []
+    if members.holdout.any():
+        rows = material.rows(members.holdout)
+        found.append(Judged("holdout", rows, mean_scores(options, material, fitted, rows)))
+    if members.folds:
+        parts = [material.rows(member.validation) for member in members.networks]
+        scores = [
+            mean_scores(options, material, [one], rows)
+            for one, rows in zip(fitted, parts, strict=True)
+        ]
+        found.append(Judged("out_of_fold", np.concatenate(parts), np.concatenate(scores)))
+    else:
+        rows = material.rows(members.networks[0].validation)
+        if len(rows):
+            found.append(Judged("validation", rows, mean_scores(options, material, fitted, rows)))
+    nothing = np.zeros((0, len(material.examples.labels)), np.float32)
+    return found or [Judged("nothing", np.zeros(0, np.int64), nothing)]
+
+
+def _write(options: TrainOptions, material: Material, fitted: Sequence[Fitted]) -> Bundle:
+    examples, members, plan = material.examples, material.members, material.plan
+    judged = judge(options, material, fitted)
+    best = judged[0]
+    training = material.rows(np.any([member.training for member in members.networks], axis=0))
+    thresholds = best_thresholds(
+        examples.targets[best.rows], examples.mask[best.rows], best.scores, examples.labels
     )
-    fit_options = FitOptions(
-        options.epochs,
-        options.patience,
-        options.learning_rate,
-        options.batch_size,
-        options.seed,
-    )
-    log = fit(network, examples, training, validation, fit_options, report)
-    scores = predict(network, examples, validation, options.batch_size)
-    targets, mask = examples.targets[validation], examples.mask[validation]
-    thresholds = best_thresholds(targets, mask, scores, examples.labels)
-    names = sorted(w.recording for w, held in zip(plan.windows, held_out, strict=True) if held)
-    provenance = {
-        "method": "Morgan & Braasch (2021), Ecological Informatics 61:101242",
-        "options": _plain_options(options),
-        "data": _describe_data(annotations, plan, examples, training, validation),
-        "imbalance": _describe_weights(examples, training),
-        "metrics": _describe_metrics(examples, training, validation, scores, log),
-        "versions": {"python": platform.python_version(), **_versions()},
+    counts = {"training_windows": len(training)}
+    counts |= {f"{one.data}_windows": len(one.rows) for one in judged if len(one.rows)}
+    metrics = {
+        "training_examples": by_label(examples.labels, examples.targets[training].sum(axis=0)),
+        "data": best.data,
+        **describe_scores(examples, best.rows, best.scores),
+        "networks": [
+            {"epochs": len(one.log), "best_epoch": one.kept_epoch, **one.log[one.kept_epoch - 1]}
+            for one in fitted
+        ],
+    }
+    for other in judged[1:]:
+        metrics[other.data] = describe_scores(examples, other.rows, other.scores)
+
+    def names(recordings: Bool) -> list[str]:
+        return sorted(plan.windows[i].recording for i in np.flatnonzero(recordings))
+
+    log = {
+        "networks": [
+            {"epochs": one.log, "validation_recordings": names(member.validation)}
+            for one, member in zip(fitted, members.networks, strict=True)
+        ],
+        "training_recordings": names(~members.holdout),
+        "holdout_recordings": names(members.holdout),
     }
     return write_bundle(
         options.output,
-        task=examples.task,
+        task=plan.task,
         labels=examples.labels,
         front_end=options.front_end,
         thresholds=thresholds,
-        networks=[network],
-        provenance=provenance,
-        log={"epochs": log, "validation_recordings": names},
+        networks=[one.network for one in fitted],
+        provenance={
+            "method": METHOD,
+            "options": options.to_json(),
+            "data": describe_data(material.annotations, plan, examples, counts),
+            "imbalance": describe_weights(examples, training),
+            "metrics": metrics,
+            "versions": installed(),
+        },
+        log=log,
     )
-
-
-def _plain_options(options: TrainOptions) -> dict[str, Any]:
-    """The options that shape training; no places, so that a copy elsewhere is the same bundle."""
-    return {
-        "unannotated": options.unannotated,
-        "hop_s": options.window_rule().hop_s,
-        "group_by": options.group_by,
-        "validation": options.validation,
-        "filters": list(options.filters),
-        "epochs": options.epochs,
-        "patience": options.patience,
-        "learning_rate": options.learning_rate,
-        "batch_size": options.batch_size,
-        "seed": options.seed,
-    }
-
-
-def _describe_data(
-    annotations: AnnotationSet,
-    plan: ExamplePlan,
-    examples: Examples,
-    training: Rows,
-    validation: Rows,
-) -> dict[str, Any]:
-    rows = [[a.recording, a.start_s, a.end_s, a.label] for a in annotations.annotations]
-    text = json.dumps([annotations.recordings, rows])
-    return {
-        "recordings": len(plan.windows),
-        "annotations": len(annotations.annotations),
-        "annotations_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "training_windows": len(training),
-        "validation_windows": len(validation),
-        "warnings": [*annotations.warnings, *plan.warnings, *examples.warnings],
-    }
-
-
-def _describe_weights(examples: Examples, training: Rows) -> dict[str, Any]:
-    weights = label_weights(examples.targets[training], examples.mask[training], examples.task)
-    return {
-        "method": "weight of each label's positive windows in the loss",
-        "weights": _by_label(examples.labels, weights),
-    }
-
-
-def _describe_metrics(
-    examples: Examples,
-    training: Rows,
-    validation: Rows,
-    scores: npt.NDArray[np.float32],
-    log: list[dict[str, Any]],
-) -> dict[str, Any]:
-    targets, mask, labels = examples.targets[validation], examples.mask[validation], examples.labels
-    precision = average_precision(targets, mask, scores, labels)
-    metrics: dict[str, Any] = {
-        "epochs": len(log),
-        "best_epoch": best_epoch(log),
-        "training_examples": _by_label(labels, examples.targets[training].sum(axis=0)),
-        "validation_examples": _by_label(labels, targets.sum(axis=0)),
-        "average_precision": precision,
-        "average_precision_of_chance": chance_precision(targets, mask, labels),
-        "macro_average_precision": macro(precision),
-    }
-    if examples.task == "singlelabel":
-        metrics["accuracy"] = top_accuracy(targets, scores)
-    return metrics
-
-
-def _by_label(labels: Sequence[str], values: npt.NDArray[np.float32]) -> dict[str, float]:
-    numbers = (round(float(value), 4) for value in values)
-    return {
-        label: int(number) if number.is_integer() else number
-        for label, number in zip(labels, numbers, strict=True)
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # Run from a checkout that is not installed.
-    return found

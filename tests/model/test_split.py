@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import UserError
-from model.split import group_recordings, split_groups
+from model.split import group_recordings, split_folds, split_groups
 
 NAMES = ("hill/A_1.wav", "hill/B_2.wav", "dale/A_3.wav")
 COLUMNS = {name: {"site": name[:4], "year": "2024"} for name in NAMES}
@@ -83,3 +83,33 @@ def test_the_guarantees(data: st.DataObject) -> None:
         assert len({bool(c) for c, g in zip(chosen, groups, strict=True) if g == group}) == 1
     in_training = positives[~chosen].sum(axis=0)
     assert (in_training[positives.sum(axis=0) > 0] > 0).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(6, 40), st.integers(1, 4))
+def test_folds_hold_whole_groups_and_every_recording_once(seed, folds, count, labels):
+    rng = np.random.default_rng(seed)
+    groups = [f"g{i % max(folds, count // 3)}" for i in range(count)]
+    positives = rng.integers(0, 9, (count, labels)).astype(float)
+    fold = split_folds(groups, positives, rng.integers(1, 30, count), folds, seed)
+    assert set(fold) == set(range(folds))
+    for name in set(groups):
+        assert len({f for f, group in zip(fold, groups, strict=True) if group == name}) == 1
+
+
+def test_folds_share_each_label_evenly():
+    positives = np.repeat(np.eye(2), [20, 10], axis=0)
+    groups = [str(i) for i in range(30)]
+    fold = split_folds(groups, positives, np.ones(30, np.int64), 5, 3)
+    for k in range(5):
+        np.testing.assert_array_equal(positives[fold == k].sum(axis=0), [4, 2])
+
+
+def test_as_many_groups_as_folds_are_the_folds():
+    groups = ["b", "a", "c", "a"]
+    fold = split_folds(groups, np.ones((4, 1)), np.ones(4, np.int64), 3, 1)
+    assert list(fold) == [1, 0, 2, 0]
+
+
+def test_more_folds_than_groups_are_refused():
+    with pytest.raises(UserError, match="from 2 to the number of groups"):
+        split_folds(["a", "b"], np.ones((2, 1)), np.ones(2, np.int64), 3, 1)

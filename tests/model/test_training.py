@@ -3,7 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,14 @@ import soundfile
 from model import train_command
 from model.bundle import Bundle, load_bundle
 from model.errors import UserError
-from model.fitting import split_batches
+from model.architecture import Architecture
+from model.augmentation import Augmentation
+from model.batches import split_batches
+from model.fitting import FitOptions
 from model.frontend import FrontEnd
+from model.member_fitting import Recipe
 from model.scorer import Scorer
+from model.train_options import train_options_of
 from model.training import TrainOptions, train
 
 RATE = 8000
@@ -50,12 +55,17 @@ def options(archive: Path, output: Path, **changes: Any) -> TrainOptions:
         annotations=archive / "labels.csv",
         output=str(output),
         front_end=FRONT_END,
-        filters=(8, 8),
-        epochs=12,
-        learning_rate=0.01,
-        batch_size=8,
+        recipe=Recipe(
+            Architecture(filters=(8, 8)),
+            FitOptions(epochs=12, learning_rate=0.01, batch_size=8),
+            Augmentation.none(),
+        ),
     )
-    return replace(base, **changes)
+    recipe = base.recipe
+    names = {field.name for field in fields(FitOptions)}
+    fit = {name: changes.pop(name) for name in list(changes) if name in names}
+    recipe = replace(recipe, fit=replace(recipe.fit, **fit))
+    return replace(base, **{"recipe": recipe, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +91,18 @@ def test_it_learns_what_is_annotated(bundle: Bundle) -> None:
 
 def test_the_log_has_each_epoch(bundle: Bundle, lines: list[str]) -> None:
     log = json.loads(bundle.read_file("log.json"))
-    epochs = log["epochs"]
+    (network,) = log["networks"]
+    epochs = network["epochs"]
     assert [entry["epoch"] for entry in epochs] == list(range(1, len(epochs) + 1))
     assert epochs[-1]["loss"] < epochs[0]["loss"]
     assert set(epochs[0]["val_average_precision"]) == {"high", "low"}
-    best = bundle.provenance["metrics"]["best_epoch"]
+    best = bundle.provenance["metrics"]["networks"][0]["best_epoch"]
     assert epochs[best - 1]["val_loss"] == min(entry["val_loss"] for entry in epochs)
     assert len([line for line in lines if line.startswith("epoch")]) == len(epochs)
 
 
 def test_validation_keeps_groups_together(bundle: Bundle) -> None:
-    names = json.loads(bundle.read_file("log.json"))["validation_recordings"]
+    names = json.loads(bundle.read_file("log.json"))["networks"][0]["validation_recordings"]
     # One site of five is a fifth; a site's two recordings are both in it.
     assert len(names) == 2
     assert {int(name[1]) // 2 for name in names} == {int(names[0][1]) // 2}
@@ -142,10 +153,12 @@ def test_two_runs_give_the_same_bundle_wherever_they_are(archive: Path, tmp_path
     first, second = load_bundle(str(tmp_path / "b0")), load_bundle(str(tmp_path / "b1"))
     assert first.files == second.files
     assert first.content_fingerprint == second.content_fingerprint
-    assert "macro average precision on validation" in printed[0]
+    assert "macro average precision (validation)" in printed[0]
     assert printed[0].splitlines()[-1] == f"bundle: {first.path}"
     other = train(
-        train_command.make_options(parse([*command(archive, tmp_path / "b2"), "--seed", "4"]))
+        train_options_of(
+            parse([*command(archive, tmp_path / "b2"), "--seed", "4"]), str(tmp_path / "b2")
+        )
     )
     assert other.score_fingerprint != first.score_fingerprint
 
@@ -163,15 +176,15 @@ def test_whole_clips_give_a_single_label_bundle(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
     assert scores.argmax(axis=1).tolist() == [0, 1]
     assert bundle.provenance["metrics"]["accuracy"] == 1
-    epochs = json.loads(bundle.read_file("log.json"))["epochs"]
-    assert epochs[-1]["val_accuracy"] == 1
+    (network,) = json.loads(bundle.read_file("log.json"))["networks"]
+    assert network["epochs"][-1]["val_accuracy"] == 1
 
 
 def test_early_stopping(archive: Path, tmp_path: Path) -> None:
     # At this rate the loss rises again after the first steps.
     made = options(archive, tmp_path / "b", epochs=40, patience=2, learning_rate=0.5)
     bundle = train(made, lambda line: None)
-    metrics = bundle.provenance["metrics"]
+    (metrics,) = bundle.provenance["metrics"]["networks"]
     assert metrics["epochs"] == metrics["best_epoch"] + 2 < 40
 
 
@@ -205,18 +218,18 @@ def test_warnings_are_reported_and_recorded(archive: Path, tmp_path: Path) -> No
 def test_options_are_checked_before_anything_is_read(more: list[str], message: str | None) -> None:
     args = parse([*command(Path("/nowhere"), Path("/nowhere/b")), *more])
     if message is None:
-        assert train_command.make_options(args).filters == (8, 8, 8)
+        assert train_options_of(args, "x").recipe.architecture.filters == (8, 8, 8)
     else:
         with pytest.raises(UserError, match=message):
-            train_command.make_options(args)
+            train_options_of(args, "x")
 
 
 @pytest.mark.parametrize(("window", "hop"), [("8", 512), ("3", 377), ("0.5", 62), ("0.25", 31)])
 def test_the_default_hop_length_fits_the_papers_network(window: str, hop: int) -> None:
     places = ["--audio", "a", "--annotations", "b", "--output", "c"]
-    made = train_command.make_options(parse([*places, "--window", window]))
+    made = train_options_of(parse([*places, "--window", window]), "x")
     assert made.front_end.hop_length == hop
-    assert made.filters == (64, 64, 128, 128)
+    assert made.recipe.architecture.resolved().filters == (64, 64, 128, 128)
 
 
 def test_a_full_output_folder_is_refused_before_training(archive: Path, tmp_path: Path) -> None:
@@ -242,3 +255,106 @@ def test_batches_are_as_equal_as_can_be(size: int) -> None:
     lengths = [len(batch) for batch in batches]
     assert max(lengths) <= size
     assert max(lengths) - min(lengths) <= 1
+
+
+def test_folds_average_networks_and_the_holdout_is_in_none(archive: Path, tmp_path: Path) -> None:
+    made = options(archive, tmp_path / "b", group_by="site", folds=4, holdout=0.2, epochs=4)
+    bundle = train(made, lambda line: None)
+    assert len(bundle.networks) == 4
+    log = json.loads(bundle.read_file("log.json"))
+    held = set(log["holdout_recordings"])
+    parts = [set(network["validation_recordings"]) for network in log["networks"]]
+    assert len(held) == 2 and all(len(part) == 2 for part in parts)
+    # Each recording outside the hold-out stops exactly one network.
+    assert sorted(held.union(*parts)) == sorted(f"r{i}.wav" for i in range(10))
+    assert set(log["training_recordings"]) == set().union(*parts)
+    metrics = bundle.provenance["metrics"]
+    assert metrics["data"] == "holdout"
+    assert metrics["examples"] == {"high": 2, "low": 2}
+    assert metrics["out_of_fold"]["examples"] == {"high": 8, "low": 8}
+    waveforms = np.stack([tone(700, 0.5, 99)]).astype(np.float32)
+    single = [replace(bundle, networks=(name,)) for name in bundle.networks]
+    scores = [Scorer(one)(waveforms) for one in single]
+    np.testing.assert_allclose(Scorer(bundle)(waveforms), np.mean(scores, axis=0), atol=1e-6)
+    assert len({one.tobytes() for one in scores}) == 4
+
+
+def test_networks_of_several_seeds_share_their_validation(archive: Path, tmp_path: Path) -> None:
+    bundle = train(options(archive, tmp_path / "b", networks=2, epochs=2), lambda line: None)
+    first, second = json.loads(bundle.read_file("log.json"))["networks"]
+    assert first["validation_recordings"] == second["validation_recordings"]
+    assert bundle.files[bundle.networks[0]] != bundle.files[bundle.networks[1]]
+
+
+def test_without_validation_all_epochs_are_trained(archive: Path, tmp_path: Path) -> None:
+    bundle = train(options(archive, tmp_path / "b", validation=0, epochs=3), lambda line: None)
+    metrics = bundle.provenance["metrics"]
+    assert metrics["data"] == "nothing"
+    assert metrics["networks"][0]["epochs"] == metrics["networks"][0]["best_epoch"] == 3
+    assert metrics["training_examples"] == {"high": 10, "low": 10}
+    assert bundle.thresholds == {"high": 0.5, "low": 0.5}
+    assert train_command.summarise(bundle)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_training_goes_on_where_it_was(archive: Path, tmp_path: Path) -> None:
+    recipe = options(archive, tmp_path / "x").recipe
+    recipe = replace(
+        recipe,
+        architecture=Architecture(filters=(8, 8), dropout=0.3),
+        fit=replace(recipe.fit, epochs=4, schedule="cosine", weight_decay=1e-3),
+        augmentation=Augmentation(),
+    )
+    changes: dict[str, Any] = {"recipe": recipe, "folds": 2}
+    whole = train(options(archive, tmp_path / "whole", **changes), lambda line: None)
+    lines: list[str] = []
+
+    def kill(line: str) -> None:
+        lines.append(line)
+        if len([line for line in lines if line.startswith("epoch")]) == 6:
+            raise Killed
+
+    made = options(archive, tmp_path / "again", **changes)
+    with pytest.raises(Killed):
+        train(made, kill)
+    assert list((tmp_path / "again.work").iterdir())
+    rest: list[str] = []
+    again = train(made, rest.append)
+    # The first network was whole; the second had done an epoch whose end was not kept.
+    assert [line.split()[1] for line in rest if line.startswith("epoch")] == [
+        "2/4",
+        "3/4",
+        "4/4",
+    ]
+    assert again.files == whole.files
+    assert not (tmp_path / "again.work").exists()
+
+
+def test_a_work_folder_serves_again(archive: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    train(options(archive, tmp_path / "a", epochs=1, work=work), lambda line: None)
+    (levels,) = work.glob("levels-*.f32")
+    before = levels.stat().st_mtime_ns
+    other = replace(FRONT_END, top_db=40.0)
+    train(options(archive, tmp_path / "b", epochs=1, work=work, front_end=other), lambda line: None)
+    assert [levels] == list(work.glob("levels-*.f32")) and levels.stat().st_mtime_ns == before
+    other = replace(FRONT_END, n_mels=40)
+    train(options(archive, tmp_path / "c", epochs=1, work=work, front_end=other), lambda line: None)
+    assert len(list(work.glob("levels-*.f32"))) == 2
+
+
+def test_mixed_precision_gives_a_network_in_float32(archive: Path, tmp_path: Path) -> None:
+    made = options(archive, tmp_path / "b", epochs=12)
+    made = replace(made, recipe=replace(made.recipe, precision="mixed_bfloat16"))
+    bundle = train(made, lambda line: None)
+    assert b"bfloat16" not in bundle.read_file(bundle.networks[0])
+    assert bundle.provenance["metrics"]["macro_average_precision"] > 0.9
+
+
+def test_a_work_folder_that_cannot_be_written(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        train(options(archive, tmp_path / "b", work=tmp_path / "file" / "x"), lambda line: None)
