@@ -1,3 +1,4 @@
+import argparse
 import io
 import zipfile
 from dataclasses import replace
@@ -13,6 +14,7 @@ from model.bundle import Task
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
 from model.rejection import Known, Method, Rejecter, fit_rejecter
+from model.rejection_options import add_rejection_options, rejection_of
 
 METHODS: tuple[Method, ...] = get_args(Method)
 BY_EMBEDDING: tuple[Method, ...] = ("distance", "openmax")
@@ -284,3 +286,14 @@ def test_errors_say_what_may_be() -> None:
     broken = replace(known, embeddings=known.embeddings * np.float32(np.nan))
     with pytest.raises(UserError, match="no numbers"):
         fit_rejecter("distance", "singlelabel", FRONT_END, broken, known)
+
+
+def test_options_of_the_command_line() -> None:
+    parser = argparse.ArgumentParser()
+    add_rejection_options(parser)
+    assert rejection_of(parser.parse_args([])) == (None, 0.05)
+    for method in METHODS:
+        args = parser.parse_args(["--reject", method, "--reject-share", "0.1"])
+        assert rejection_of(args) == (method, 0.1)
+    with pytest.raises(UserError, match="between 0 and 1"):
+        rejection_of(parser.parse_args(["--reject-share", "5"]))
