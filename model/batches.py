@@ -72,13 +72,14 @@ def _read(
         rows = np.sort(rows_of(int(index)))
         return examples.inputs[rows], examples.targets[rows], examples.mask[rows]
 
-    def load(index: Any) -> tuple[Any, ...]:
+    def load(index: Any) -> tuple[Any, Any, Any]:
         arrays = (examples.inputs, examples.targets, examples.mask)
         batch = tf.numpy_function(read, [index], [tf.float32] * 3, stateful=False)
         for tensor, array in zip(batch, arrays, strict=True):
             tensor.set_shape((None, *array.shape[1:]))
         drawn = tf.stack([tf.constant(seed % 2**31, tf.int32), tf.cast(index, tf.int32)])
-        return change(*batch, drawn)
+        inputs, targets, mask = batch
+        return change(inputs, targets, mask, drawn)
 
     # One at a time, but beside the network's steps: reading and changing take far less.
     return indices.map(load, num_parallel_calls=1, deterministic=True).prefetch(2)

@@ -45,9 +45,10 @@ class Checkpoint:
         if self._path is None:
             return
         about = json.dumps({"log": self.log, "done": self.done})
-        state = {f"variable_{i}": np.asarray(v) for i, v in enumerate(self._variables)}
-        best = {f"best_{i}": value for i, value in enumerate(self.best)}
+        arrays: dict[str, Any] = {"about": np.array(about)}
+        arrays |= {f"variable_{i}": np.asarray(v) for i, v in enumerate(self._variables)}
+        arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
         partial = self._path.with_name(f"partial-{self._path.name}")
         with partial.open("wb") as file:
-            np.savez(file, about=np.array(about), **state, **best)
+            np.savez(file, **arrays)
         partial.replace(self._path)

@@ -17,6 +17,7 @@ from model.audio import read_windows
 from model.bundle import Task
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
+from model.locks import locked
 from model.sound import AudioError, read_header
 from model.windows import WindowPlan, WindowRule
 
@@ -239,21 +240,23 @@ def compute_examples(
     shape = (sum(counts), *front_end.input_shape)
     digest = _digest(audio_dir, plan, front_end)
     file, record = folder / f"levels-{digest}.f32", folder / f"levels-{digest}.npz"
-    if not record.exists():
-        size = 4 * math.prod(shape)
-        free = shutil.disk_usage(folder).free
-        if size > free:
-            raise UserError(
-                f"The spectrograms of {shape[0]} windows need {size / 1e9:.1f} GB, but {folder} "
-                f"has {free / 1e9:.1f} GB free; give a --work on a larger disk, or use a longer "
-                "--hop."
-            )
-        levels: Float32 = np.memmap(file, np.float32, "w+", shape=shape)
-        usable, sentences = _compute(audio_dir, plan, front_end, levels, show_progress)
-        levels.flush()  # type: ignore[attr-defined]
-        partial = record.with_name(f"{digest}.partial.npz")
-        np.savez(partial, usable=usable, warnings=np.array(sentences, np.str_))
-        partial.rename(record)
+    # Several trainings may share a folder.
+    with locked(folder / f"levels-{digest}.lock"):
+        if not record.exists():
+            size = 4 * math.prod(shape)
+            free = shutil.disk_usage(folder).free
+            if size > free:
+                raise UserError(
+                    f"The spectrograms of {shape[0]} windows need {size / 1e9:.1f} GB, but {folder} "
+                    f"has {free / 1e9:.1f} GB free; give a --work on a larger disk, or use a longer "
+                    "--hop."
+                )
+            levels: Float32 = np.memmap(file, np.float32, "w+", shape=shape)
+            usable, sentences = _compute(audio_dir, plan, front_end, levels, show_progress)
+            levels.flush()  # type: ignore[attr-defined]
+            partial = record.with_name(f"{digest}.partial.npz")
+            np.savez(partial, usable=usable, warnings=np.array(sentences, np.str_))
+            partial.rename(record)
     with np.load(record) as stored:
         usable, warnings = stored["usable"], tuple(str(text) for text in stored["warnings"])
     if not usable.any():

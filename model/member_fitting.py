@@ -145,10 +145,9 @@ def make_rules(
         if backgrounds is not None:
             drawn = tf.numpy_function(draw, [tf.shape(levels)[0], seed], tf.float32)
             drawn.set_shape((None, *front_end.input_shape))
-        levels, targets, mask = augment(
-            levels, targets, mask, seed, augmentation, task, front_end.amin, drawn
+        return augment(
+            levels, targets, mask, seed, augmentation, front_end, task, backgrounds=drawn
         )
-        return reference(levels, front_end), targets, mask
 
     def judging(levels: Any, targets: Any, mask: Any, seed: Any) -> tuple[Any, Any, Any]:
         return reference(levels, front_end), targets, mask

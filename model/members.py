@@ -54,7 +54,7 @@ def plan_members(
     if holdout:
         held = split_groups(groups, positives, windows, holdout, seed)
     rest = np.flatnonzero(~held)
-    left = [groups[i] for i in rest]
+    left = [group for group, out in zip(groups, held, strict=True) if not out]
     if folds:
         fold = np.full(count, -1)
         fold[rest] = split_folds(left, positives[rest], windows[rest], folds, seed)

@@ -124,7 +124,8 @@ def split_folds(
         fold[group] = np.argmin(cost)
         held[fold[group]] += shares[group]
         sizes[fold[group]] += 1
-    return fold[member]
+    found: npt.NDArray[np.int64] = fold[member]
+    return found
 
 
 def _choose(

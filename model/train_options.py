@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.architecture_options import add_architecture_options, architecture_of
-from model.augmentation_options import add_augmentation_options, augmentation_of, background_of
+from model.augmentation_options import add_augmentation_options, augmentation_of
 
 if TYPE_CHECKING:
     from model.frontend import FrontEnd
@@ -231,7 +231,7 @@ def train_options_of(args: argparse.Namespace, output: str) -> "TrainOptions":
         folds=args.folds,
         networks=args.networks,
         recipe=recipe,
-        background=background_of(args),
+        background=args.background,
         work=args.work,
     )
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,7 +20,7 @@ from model.annotations import AnnotationSet, Unannotated, read_annotations
 from model.bundle import Bundle, Task, check_vacant, write_bundle
 from model.errors import UserError, require
 from model.examples import ExamplePlan, Examples, compute_examples, plan_examples
-from model.fitting import predict
+from model.fitting import Log, predict
 from model.frontend import FrontEnd
 from model.member_fitting import Fitted, Recipe, fit_network, make_rules
 from model.members import Members, plan_members
@@ -129,7 +130,7 @@ def train(options: TrainOptions, report: Callable[[str], None] = print_to_stderr
         material = prepare(options, work, report)
         make_deterministic(options.recipe.fit.seed)
         fitted = fit_networks(options, material, work, report)
-        return _write(options, material, fitted)
+        return write(options, material, fitted)
 
 
 @contextlib.contextmanager
@@ -210,9 +211,16 @@ def _division(members: Members) -> str:
 
 
 def fit_networks(
-    options: TrainOptions, material: Material, work: Path, report: Callable[[str], None]
+    options: TrainOptions,
+    material: Material,
+    work: Path,
+    report: Callable[[str], None],
+    give_up: Callable[[int, Log], bool] = lambda number, log: False,
 ) -> list[Fitted]:
-    """Fits each network of the bundle, or takes it from `work` where that was done before."""
+    """Fits each network of the bundle, or takes it from `work` where that was done before.
+
+    `give_up` may end the training of a network (by its number from 0 and its log) early.
+    """
     about = [options.to_json(), asdict(options.front_end), material.plan.task, material.groups]
     data = describe_data(material.annotations, material.plan, material.examples, {})
     digest = hashlib.sha256(json.dumps([about, data], default=str).encode()).hexdigest()[:16]
@@ -231,6 +239,7 @@ def fit_networks(
                 member.seed,
                 report,
                 checkpoint=work / f"network-{digest}-{number}.npz",
+                give_up=partial(give_up, number - 1),
             )
         )
     return fitted
@@ -281,7 +290,8 @@ def judge(options: TrainOptions, material: Material, fitted: Sequence[Fitted]) -
     return found or [Judged("nothing", np.zeros(0, np.int64), nothing)]
 
 
-def _write(options: TrainOptions, material: Material, fitted: Sequence[Fitted]) -> Bundle:
+def write(options: TrainOptions, material: Material, fitted: Sequence[Fitted]) -> Bundle:
+    """Writes fitted networks, with all that is known of them, as a bundle."""
     examples, members, plan = material.examples, material.members, material.plan
     judged = judge(options, material, fitted)
     best = judged[0]

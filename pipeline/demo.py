@@ -112,11 +112,13 @@ def _train(arguments: list[str]) -> "Bundle":
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "2", "TF_NUM_INTEROP_THREADS": "2"}
     import argparse
 
-    from model.train_command import add_arguments, make_options
+    from model.train_command import add_arguments
+    from model.train_options import train_options_of
     from model.training import train
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)
+    args = parser.parse_args(arguments)
     on_screen = sys.stderr.isatty()
 
     def report(line: str) -> None:
@@ -124,7 +126,7 @@ def _train(arguments: list[str]) -> "Bundle":
         if on_screen:
             print(f"\r\x1b[K  {line[:90]}", end="", file=sys.stderr, flush=True)
 
-    bundle = train(make_options(parser.parse_args(arguments)), report)
+    bundle = train(train_options_of(args, args.output), report)
     if on_screen:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     return bundle

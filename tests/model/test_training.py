@@ -12,11 +12,11 @@ import pytest
 import soundfile
 
 from model import train_command
-from model.bundle import Bundle, load_bundle
-from model.errors import UserError
 from model.architecture import Architecture
 from model.augmentation import Augmentation
 from model.batches import split_batches
+from model.bundle import Bundle, load_bundle
+from model.errors import UserError
 from model.fitting import FitOptions
 from model.frontend import FrontEnd
 from model.member_fitting import Recipe
@@ -296,7 +296,7 @@ def test_without_validation_all_epochs_are_trained(archive: Path, tmp_path: Path
     assert train_command.summarise(bundle)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -315,10 +315,10 @@ def test_a_killed_training_goes_on_where_it_was(archive: Path, tmp_path: Path) -
     def kill(line: str) -> None:
         lines.append(line)
         if len([line for line in lines if line.startswith("epoch")]) == 6:
-            raise Killed
+            raise KilledError
 
     made = options(archive, tmp_path / "again", **changes)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(made, kill)
     assert list((tmp_path / "again.work").iterdir())
     rest: list[str] = []
