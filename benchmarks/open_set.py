@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder of ESC-10")
     parser.add_argument("work", type=Path, help="a folder of its own for each form of the task")
     parser.add_argument("--background", type=Path, help="folder of recordings without labels")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--labels", nargs="+", help="keep back these only")
     args = parser.parse_args()
     began = time.monotonic()
