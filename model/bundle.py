@@ -92,6 +92,8 @@ class Bundle:
             rejecter = Rejecter.load(content, method, self.task, len(self.labels))
         except UserError as error:
             raise UserError(f"{self.path}/{self.rejecter['file']}: {error}") from error
+        share = self.rejecter["known_share"]
+        _check(rejecter.known_share == share, self.path, f"has a rejecter not made for {share!r}")
         return rejecter
 
     def read_file(self, name: str) -> bytes:

@@ -270,6 +270,7 @@ def test_a_rejecter_is_in_the_bundle_and_its_score_fingerprint(
         ({"method": "nearest"}, "max_score, distance, openmax"),
         ({"method": "openmax"}, "rejecter has no valid arrays"),
         ({"known_share": 0}, "between 0 and 1"),
+        ({"known_share": 0.1}, "not made for 0.1"),
         ({"known_share": "5 %"}, "share '5 %'"),
         ({"file": "../rejecter.npz"}, "SHA-256"),
         ({"file": "log.json"}, "cannot be read"),

@@ -235,6 +235,21 @@ def tampered(content: bytes, **changes: np.ndarray | None) -> bytes:
     return out.getvalue()
 
 
+def array_file(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def renamed(content: bytes) -> bytes:
+    """With a member that is no array."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            new.writestr(name.removesuffix(".npy"), old.read(name))
+    return out.getvalue()
+
+
 GOOD = fitted("openmax").save()
 
 
@@ -244,6 +259,8 @@ GOOD = fitted("openmax").save()
         b"",
         b"PK",
         GOOD[:-100],
+        array_file(np.zeros(3)),
+        renamed(GOOD),
         tampered(GOOD, curve=None),
         tampered(GOOD, more=np.zeros(1)),
         tampered(GOOD, curve=np.array([0.05, np.nan, 1])),
