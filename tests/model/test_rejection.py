@@ -241,12 +241,12 @@ def array_file(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def renamed(content: bytes) -> bytes:
+def with_text(content: bytes) -> bytes:
     """With a member that is no array."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w") as new:
         for name in old.namelist():
-            new.writestr(name.removesuffix(".npy"), old.read(name))
+            new.writestr(name, b"text" if name == "means.npy" else old.read(name))
     return out.getvalue()
 
 
@@ -260,7 +260,7 @@ GOOD = fitted("openmax").save()
         b"PK",
         GOOD[:-100],
         array_file(np.zeros(3)),
-        renamed(GOOD),
+        with_text(GOOD),
         tampered(GOOD, curve=None),
         tampered(GOOD, more=np.zeros(1)),
         tampered(GOOD, curve=np.array([0.05, np.nan, 1])),
