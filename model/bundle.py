@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import fsspec
 import fsspec.core
@@ -19,10 +19,16 @@ from model.errors import UserError
 from model.frontend import FrontEnd
 from model.network_file import problem_of
 
+if TYPE_CHECKING:
+    from model.rejection import Rejecter
+
 SCHEMA_VERSION = 1
 DOCUMENT = "bundle.json"
 LOG = "log.json"
+REJECTER = "rejecter.npz"
 RESERVED_LABEL = "unknown"
+UNKNOWN_THRESHOLD = 0.5
+"""Where rejecters begin to call a window unknown."""
 
 Task = Literal["multilabel", "singlelabel"]
 
@@ -39,6 +45,7 @@ _KEYS = {
     "provenance": dict,
     "fingerprints": dict,
 }
+_OPTIONAL_KEYS = {"rejecter": dict}
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,9 @@ class Bundle:
     """What a trained model is, apart from its weights.
 
     `path` is a folder or URL, `networks` are file names in it and `files` the SHA-256 of each
-    file. Equal `score_fingerprint`s give equal scores (networks, front end, labels and task
-    count; thresholds and provenance do not); `content_fingerprint` covers everything.
+    file. Equal `score_fingerprint`s give equal scores (networks, front end, labels, task and
+    rejecter count; thresholds and provenance do not); `content_fingerprint` covers everything.
+    `rejecter` is what bundle.json says of the rejecter of unknown sound, if there is one.
     """
 
     path: str
@@ -60,11 +68,33 @@ class Bundle:
     provenance: dict[str, Any]
     content_fingerprint: str
     score_fingerprint: str
+    rejecter: dict[str, Any] | None = None
 
     @property
     def output_labels(self) -> tuple[str, ...]:
-        """The labels that scores come with, in their order."""
-        return self.labels
+        """The labels that scores come with, in their order; `unknown` is the last."""
+        return self.labels if self.rejecter is None else (*self.labels, RESERVED_LABEL)
+
+    @property
+    def output_thresholds(self) -> dict[str, float]:
+        """The threshold of each output label."""
+        known = self.rejecter is None
+        return self.thresholds if known else {**self.thresholds, RESERVED_LABEL: UNKNOWN_THRESHOLD}
+
+    def load_rejecter(self) -> "Rejecter | None":
+        """The bundle's rejecter of unknown sound, checked; None if it has none."""
+        if self.rejecter is None:
+            return None
+        from model.rejection import Rejecter
+
+        content, method = self.read_file(self.rejecter["file"]), self.rejecter["method"]
+        try:
+            rejecter = Rejecter.load(content, method, self.task, len(self.labels))
+        except UserError as error:
+            raise UserError(f"{self.path}/{self.rejecter['file']}: {error}") from error
+        share = self.rejecter["known_share"]
+        _check(rejecter.known_share == share, self.path, f"has a rejecter not made for {share!r}")
+        return rejecter
 
     def read_file(self, name: str) -> bytes:
         """The bytes of one of the bundle's files; UserError if they are not the recorded ones."""
@@ -89,6 +119,7 @@ def load_bundle(path_or_url: str) -> Bundle:
         content = bundle.read_file(name)
         if name in bundle.networks:
             _check_network(path, name, content)
+    bundle.load_rejecter()
     return bundle
 
 
@@ -102,6 +133,7 @@ def write_bundle(
     networks: Sequence[Any],
     provenance: Mapping[str, Any],
     log: Any,
+    rejecter: "Rejecter | None" = None,
 ) -> Bundle:
     """Writes Keras `networks` and all that belongs to them into a new folder or URL.
 
@@ -115,6 +147,8 @@ def write_bundle(
     for name in names:
         _check_network(path, name, data[name])
     data[LOG] = _json(log)
+    if rejecter is not None:
+        data[REJECTER] = rejecter.save()
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "task": task,
@@ -125,6 +159,12 @@ def write_bundle(
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in data.items()},
         "provenance": dict(provenance),
     }
+    if rejecter is not None:
+        document["rejecter"] = {
+            "method": rejecter.method,
+            "known_share": rejecter.known_share,
+            "file": REJECTER,
+        }
     document["fingerprints"] = {
         "content": content_fingerprint(document),
         "score": score_fingerprint(document),
@@ -177,9 +217,12 @@ def content_fingerprint(document: Mapping[str, Any]) -> str:
 
 
 def score_fingerprint(document: Mapping[str, Any]) -> str:
-    """SHA-256 over what decides scores: networks, front end, labels and task."""
+    """SHA-256 over what decides scores: networks, front end, labels, task and rejecter."""
     networks = [document["files"][name] for name in document["networks"]]
     parts = {key: document[key] for key in ("front_end", "labels", "task")}
+    if "rejecter" in document:
+        rejecter = document["rejecter"]
+        parts["rejecter"] = [rejecter["method"], document["files"][rejecter["file"]]]
     return _digest({**parts, "networks": networks})
 
 
@@ -236,7 +279,9 @@ def _parse(path: str, text: bytes) -> Bundle:
         )
     for key, kind in _KEYS.items():
         _check(isinstance(document.get(key), kind), path, f"has no valid {key}")
-    unknown = ", ".join(sorted(set(document) - set(_KEYS)))
+    for key, kind in _OPTIONAL_KEYS.items():
+        _check(key not in document or isinstance(document[key], kind), path, f"has no valid {key}")
+    unknown = ", ".join(sorted(set(document) - set(_KEYS) - set(_OPTIONAL_KEYS)))
     _check(not unknown, path, f"has unknown keys: {unknown}")
     try:
         front_end = FrontEnd.from_json(document["front_end"])
@@ -244,6 +289,7 @@ def _parse(path: str, text: bytes) -> Bundle:
         raise UserError(f"{path}/{DOCUMENT}: {error}") from error
     _check_scoring(path, document)
     _check_files(path, document)
+    _check_rejecter(path, document)
     prints = document["fingerprints"]
     _check(
         prints == {"content": content_fingerprint(document), "score": score_fingerprint(document)},
@@ -261,6 +307,7 @@ def _parse(path: str, text: bytes) -> Bundle:
         provenance=document["provenance"],
         content_fingerprint=prints["content"],
         score_fingerprint=prints["score"],
+        rejecter=document.get("rejecter"),
     )
 
 
@@ -294,6 +341,24 @@ def _check_files(path: str, document: dict[str, Any]) -> None:
         _check(isinstance(name, str) and name in files, path, f"has no SHA-256 of {name}")
         _check(name.endswith(".keras"), path, f"has the network {name}, which is no .keras file")
     _check(len(set(networks)) == len(networks), path, "names a network twice")
+
+
+def _check_rejecter(path: str, document: dict[str, Any]) -> None:
+    rejecter = document.get("rejecter")
+    if rejecter is None:
+        return
+    from model.rejection import check_method
+
+    valid = set(rejecter) == {"method", "known_share", "file"}
+    _check(valid, path, "has a rejecter with unknown or missing values")
+    share, file = rejecter["known_share"], rejecter["file"]
+    _check(isinstance(file, str) and file in document["files"], path, f"has no SHA-256 of {file!r}")
+    number = isinstance(share, (int, float)) and not isinstance(share, bool)
+    _check(number, path, f"has a rejecter for the share {share!r} of known windows")
+    try:
+        check_method(rejecter["method"], share)
+    except UserError as error:
+        raise UserError(f"{path}/{DOCUMENT}: {error}") from error
 
 
 def _check_network(path: str, name: str, content: bytes) -> None:

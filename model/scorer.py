@@ -14,6 +14,7 @@ from model.bundle import Bundle
 from model.embedding import embedding_of
 from model.errors import UserError
 from model.frontend import LogMel
+from model.rejection import Rejecter
 from model.runtime import Engine, Precision, check_precision, import_engine
 from model.stages import timed
 from model.tensorflow_engine import tensorflow_function
@@ -41,7 +42,8 @@ class Scorer:
     those of either are within 0.01. A window's scores and embedding are the same to the bit
     whatever it is scored with. The engine works on one thread, unless TensorFlow has worked in this
     process already, so that scores do not depend on the number of cores and processes side by side
-    do not fight for them.
+    do not fight for them. A bundle's rejecter adds the label `unknown`; it judges by distances, so
+    its scores may differ a little more between engines and precisions.
 
     Raises UserError for a network that cannot be loaded, does not fit the bundle's front end and
     labels, or cannot be compiled; for an engine that is not installed or a precision that the
@@ -66,6 +68,8 @@ class Scorer:
         self._log_mel = LogMel(bundle.front_end)
         self._compiled: dict[bool, Callable[[Float32], list[Float32]]] = {}
         self._lock = Lock()
+        self._rejecter = bundle.load_rejecter()
+        self._judges_embeddings = _judges_embeddings(bundle, self._rejecter)
         self._function(embeddings)
 
     def __call__(self, waveforms: Sequence[Float32] | Float32) -> Float32:
@@ -89,24 +93,46 @@ class Scorer:
         """Scores (n, n_output_labels), float32, of float32 spectrograms (n, n_mels, n_frames)."""
         if not len(spectrograms):
             return np.zeros((0, len(self.bundle.output_labels)), np.float32)
-        (scores,) = self._function(False)(spectrograms)
-        return scores
+        return self._run(spectrograms, False)[0]
 
     def outputs_of_spectrograms(self, spectrograms: Float32) -> Outputs:
         """Scores and embeddings of float32 spectrograms (n, n_mels, n_frames)."""
         if not len(spectrograms):
             size = embedding_of(self.bundle).size
             return Outputs(self.score_spectrograms(spectrograms), np.zeros((0, size), np.float32))
-        return Outputs(*self._function(True)(spectrograms))
+        return Outputs(*self._run(spectrograms, True))
+
+    def _run(self, spectrograms: Float32, embeddings: bool) -> list[Float32]:
+        """Scores, with those of `unknown` if the bundle has a rejecter, and perhaps embeddings."""
+        scores, *rest = self._function(embeddings)(spectrograms)
+        if self._rejecter is not None:
+            judged = rest[0] if rest else np.zeros((len(scores), 0), np.float32)
+            front_end = self.bundle.front_end
+            scores = self._rejecter.apply(scores, judged, spectrograms, front_end)
+        return [scores, *rest]
 
     def _function(self, embeddings: bool) -> Callable[[Float32], list[Float32]]:
         """The compiled networks, with or without the embedding as a second output."""
+        embeddings = embeddings or self._judges_embeddings
         with self._lock:
             if embeddings not in self._compiled:
                 self._compiled[embeddings] = _compile(
                     self.bundle, self._engine, self._precision, embeddings
                 )
             return self._compiled[embeddings]
+
+
+def _judges_embeddings(bundle: Bundle, rejecter: Rejecter | None) -> bool:
+    """Whether a rejecter needs embeddings; UserError if it is for ones of another size."""
+    if rejecter is None or not rejecter.size:
+        return False
+    size = embedding_of(bundle).size
+    if rejecter.size != size:
+        raise UserError(
+            f"The rejecter of {bundle.path} is for embeddings of {rejecter.size} numbers, but its "
+            f"first network gives {size}; copy or train the bundle again."
+        )
+    return True
 
 
 def _compile(

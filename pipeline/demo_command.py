@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         from pipeline.activity import activity
         from pipeline.activity_command import chart
 
-        table = activity(dataset, "diel", dataset.bundle().thresholds)
+        table = activity(dataset, "diel", dataset.bundle().output_thresholds)
         _say(*_shell("activity", [output, "--by", "diel"]), "")
         # Each hour has one recording, so one chart holds both sites.
         _say(*chart(table.to_pylist(), WIDTH - 2), "")

@@ -38,7 +38,7 @@ def summarise(dataset: Dataset) -> Summary:
             coalesce(sum(seconds_scored), 0) FROM coverage"""
     ).fetchone()
     assert totals is not None
-    thresholds = dataset.bundle().thresholds
+    thresholds = dataset.bundle().output_thresholds
     dataset.connection.execute(
         "CREATE OR REPLACE TEMP TABLE _threshold(label TEXT, threshold REAL)"
     )

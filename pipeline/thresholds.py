@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.bundle import RESERVED_LABEL, UNKNOWN_THRESHOLD
 from model.errors import UserError
 from pipeline.text import listed
 
@@ -45,10 +46,12 @@ def resolve_thresholds(
     """The threshold of each label: the `stored` ones of a bundle, changed by the `given`.
 
     `given` are texts such as "0.5" (all labels) and "LABEL=0.5", the latter stronger wherever
-    they stand. Without stored ones single-label bundles have 0: their top label counts. Raises
-    UserError for a label or a number that cannot be read.
+    they stand. Without stored ones single-label bundles have 0: their top label counts; `unknown`
+    has that of rejecters. Raises UserError for a label or a number that cannot be read.
     """
     thresholds = dict.fromkeys(labels, 0.0) if task == "singlelabel" else {}
+    if RESERVED_LABEL in labels:
+        thresholds[RESERVED_LABEL] = UNKNOWN_THRESHOLD
     thresholds.update({k: v for k, v in (stored or {}).items() if k in labels})
     named: dict[str, float] = {}
     for text in given:

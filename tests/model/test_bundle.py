@@ -4,17 +4,28 @@ import subprocess
 import sys
 import uuid
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from model.bundle import Bundle, check_vacant, copy_bundle, keras_bytes, load_bundle, write_bundle
+from model.bundle import (
+    Bundle,
+    check_vacant,
+    content_fingerprint,
+    copy_bundle,
+    keras_bytes,
+    load_bundle,
+    score_fingerprint,
+    write_bundle,
+)
 from model.errors import UserError
 from model.frontend import FrontEnd
 from model.network import build_network
 from model.scorer import Scorer
+from tests.bundles import rejecter_of
 
 FRONT_END = FrontEnd(sample_rate=8000, window_s=0.5, n_fft=256, hop_length=100, n_mels=16)
 LABELS = ("chirp", "trill")
@@ -235,3 +246,50 @@ def test_loading_a_bundle_imports_no_tensorflow(original: Bundle) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+def test_a_rejecter_is_in_the_bundle_and_its_score_fingerprint(
+    original: Bundle, tmp_path: Path
+) -> None:
+    rejecters = [rejecter_of(FRONT_END, 2, 4), rejecter_of(FRONT_END, 2, 4, method="max_score")]
+    one, other = (write(str(tmp_path / r.method), rejecter=r) for r in rejecters)
+    assert original.rejecter is None and original.load_rejecter() is None
+    assert original.output_labels == LABELS and original.output_thresholds == original.thresholds
+    assert one.output_labels == (*LABELS, "unknown") and one.labels == LABELS
+    assert one.output_thresholds == {**one.thresholds, "unknown": 0.5}
+    assert one.rejecter == {"method": "distance", "known_share": 0.05, "file": "rejecter.npz"}
+    loaded = one.load_rejecter()
+    assert loaded is not None and loaded.save() == rejecters[0].save()
+    prints = [bundle.score_fingerprint for bundle in (original, one, other)]
+    assert len(set(prints)) == 3 and load_bundle(one.path) == one
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "nearest"}, "max_score, distance, openmax"),
+        ({"method": "openmax"}, "rejecter has no valid arrays"),
+        ({"known_share": 0}, "between 0 and 1"),
+        ({"known_share": 0.1}, "not made for 0.1"),
+        ({"known_share": "5 %"}, "share '5 %'"),
+        ({"file": "../rejecter.npz"}, "SHA-256"),
+        ({"file": "log.json"}, "cannot be read"),
+        ({"more": 1}, "unknown or missing values"),
+    ],
+)
+def test_a_rejecter_that_is_not_valid_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "b"
+    write(str(path), rejecter=rejecter_of(FRONT_END, 2, 4))
+    document = json.loads((path / "bundle.json").read_text())
+    document["rejecter"] |= change
+    # As whoever builds a bundle by hand would do it, so that it is not the fingerprints that fail.
+    with suppress(KeyError):
+        document["fingerprints"] = {
+            "content": content_fingerprint(document),
+            "score": score_fingerprint(document),
+        }
+    (path / "bundle.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match=message):
+        load_bundle(str(path))

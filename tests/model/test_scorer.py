@@ -1,15 +1,19 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from model.bundle import Task
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
 from model.network import build_network
+from model.rejection import Known, Method, Rejecter, fit_rejecter
+from model.runtime import Engine
 from model.scorer import Scorer
-from tests.bundles import bundle_of
+from model.sounding import excess_db
+from tests.bundles import bundle_of, rejecter_of
 
 FRONT_END = FrontEnd(sample_rate=8000, window_s=0.5, n_fft=256, hop_length=100, n_mels=16)
 LABELS = ("chirp", "trill", "buzz")
@@ -93,3 +97,54 @@ def test_scores_are_the_same_to_the_bit_in_any_batch(tmp_path: Path) -> None:
         np.testing.assert_array_equal(scorer.score_spectrograms(spectrograms[:n]), together[:n])
     order = rng.permutation(32)
     np.testing.assert_array_equal(scorer.score_spectrograms(spectrograms[order]), together[order])
+
+
+def fitted(networks: list[Any], method: Method, task: Task = "multilabel") -> Rejecter:
+    """A rejecter of what is unlike 64 windows of noise of three kinds."""
+    noise = np.random.default_rng(5).normal(size=(64, 4000)).astype(np.float32)
+    kinds = np.arange(64) % 3
+    noise[kinds == 1] = np.cumsum(noise[kinds == 1], axis=1)
+    noise[kinds == 2, 1:] -= noise[kinds == 2, :-1]
+    spectrograms = LogMel(FRONT_END)(noise)
+    embeddings = networks[0].get_layer("flat").output
+    model = type(networks[0])(networks[0].input, embeddings)
+    scores = np.mean([np.asarray(n(spectrograms, training=False)) for n in networks], axis=0)
+    targets = np.eye(3, dtype=np.float32)[kinds]
+    excess = np.full(64, 30, np.float32)
+    known = Known(scores, np.asarray(model(spectrograms)), targets, np.ones_like(targets), excess)
+    return fit_rejecter(method, task, FRONT_END, known, known)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("engine", ["tensorflow", "openvino"])
+def test_a_rejecter_adds_unknown_to_the_mean_of_the_networks(
+    method: Method, engine: Engine, tmp_path: Path, waveforms: Any
+) -> None:
+    networks = [network(1), network(2)]
+    waveforms[3] = 0
+    waveforms[4, 1000:1200] += 500
+    plain = Scorer(bundle_of(tmp_path / "plain", networks, FRONT_END, LABELS), engine)
+    rejecter = fitted(networks, method)
+    bundle = bundle_of(tmp_path / "b", networks, FRONT_END, LABELS, rejecter=rejecter)
+    score = Scorer(bundle, engine)
+    result = score(waveforms)
+    assert result.shape == (7, 4) and result.dtype == np.float32
+    np.testing.assert_array_equal(result[:, :3], plain(waveforms))
+    outputs = plain.outputs(waveforms)
+    excess = excess_db(LogMel(FRONT_END)(waveforms), FRONT_END)
+    unknown = rejecter.unknown(outputs.scores, outputs.embeddings, excess)
+    np.testing.assert_array_equal(result[:, 3], unknown)
+    assert result[3, 3] == 0 and (method == "max_score" or result[4, 3] > 0)
+    alone = np.concatenate([score(waveforms[i : i + 1]) for i in range(7)])
+    np.testing.assert_array_equal(alone, result)
+    again = score.outputs(waveforms)
+    np.testing.assert_array_equal(again.scores, result)
+    np.testing.assert_array_equal(again.embeddings, outputs.embeddings)
+    assert score(waveforms[:0]).shape == (0, 4)
+
+
+def test_a_rejecter_for_other_embeddings_is_refused(tmp_path: Path) -> None:
+    rejecter = rejecter_of(FRONT_END, 3, 5)
+    bundle = bundle_of(tmp_path / "b", [network(1)], FRONT_END, LABELS, rejecter=rejecter)
+    with pytest.raises(UserError, match="embeddings of 5 numbers"):
+        Scorer(bundle)

@@ -1,6 +1,7 @@
 """Small archives of real audio files and a tiny real bundle, for the tests of the job."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,19 @@ import soundfile
 from model.bundle import Bundle, Task
 from model.frontend import FrontEnd, default_hop_length
 from model.network import build_network
-from tests.bundles import bundle_of
+from tests.bundles import bundle_of, rejecter_of
 
 RATE = 8000
 LABELS = ("wren", "robin", "unheard bird")
 
 
-def tiny_bundle(folder: Path, task: Task = "multilabel", seed: int = 0) -> Bundle:
-    """A bundle of the paper's shape with few filters, untrained but for its seed: 1-s windows."""
+def tiny_bundle(
+    folder: Path, task: Task = "multilabel", seed: int = 0, rejects: bool = False
+) -> Bundle:
+    """A bundle of the paper's shape with few filters, untrained but for its seed: 1-s windows.
+
+    If it `rejects`, all that sounds is unknown to it.
+    """
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -24,7 +30,11 @@ def tiny_bundle(folder: Path, task: Task = "multilabel", seed: int = 0) -> Bundl
     network = build_network(
         front_end, len(LABELS), task, mean=-40, variance=400, filters=(2, 2, 4, 4)
     )
-    return bundle_of(folder, [network], front_end, LABELS, task)
+    rejecter = None
+    if rejects:
+        far = rejecter_of(front_end, len(LABELS), 4, task)
+        rejecter = replace(far, means=far.means + np.float32(1e4))
+    return bundle_of(folder, [network], front_end, LABELS, task, rejecter)
 
 
 def tone(seconds: float, hertz: float = 1000, rate: int = RATE, seed: int = 0) -> np.ndarray:

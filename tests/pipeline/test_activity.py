@@ -436,6 +436,14 @@ def test_thresholds_come_from_the_bundle_and_are_changed_by_the_given() -> None:
             resolve_thresholds("multilabel", labels, stored, [wrong])
 
 
+def test_unknown_has_the_threshold_of_rejecters_unless_one_is_given() -> None:
+    labels = ["wren", "unknown"]
+    found = resolve_thresholds("multilabel", labels, {"wren": 0.7}, ())
+    assert found == {"wren": 0.7, "unknown": 0.5}
+    assert resolve_thresholds("singlelabel", labels, None, ()) == {"wren": 0, "unknown": 0.5}
+    assert resolve_thresholds("singlelabel", labels, None, ["unknown=0.8"])["unknown"] == 0.8
+
+
 def test_nothing_is_left_registered() -> None:
     dataset = tables([Recording("a", at(5), minutes(5)), Recording("b", at(5, 1), minutes(5))])
     before = dataset.connection.sql("SELECT view_name FROM duckdb_views()").fetchall()

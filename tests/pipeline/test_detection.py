@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks.kills import content
 from model import runtime
-from model.bundle import load_bundle
+from model.bundle import Task, load_bundle
+from pipeline.activity import activity, resolve_thresholds
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
 from tests.bundles import bundle_of
-from tests.pipeline.archive import LABELS, RATE, cut, tone, write
+from tests.pipeline.archive import LABELS, RATE, cut, tiny_bundle, tone, write
 
 CPUINFO = Path("/proc/cpuinfo")
 needs_bfloat16 = pytest.mark.skipif(
@@ -446,3 +447,47 @@ def test_errors_are_one_sentence(audio: Path, bundle: Path, tmp_path: Path, caps
         assert says in said[-1] and said[-1].startswith("error: "), said
         assert not any("Traceback" in line for line in said)
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("task", ["multilabel", "singlelabel"])
+def test_unknown_is_a_label_of_the_dataset(task: Task, tmp_path: Path) -> None:
+    call = np.zeros(RATE * 2, np.float32)
+    quiet = np.random.default_rng(1).normal(0, 1e-3, RATE * 2).astype(np.float32)
+    call[2000:3600] = tone(0.2) * np.hanning(1600)
+    call[RATE + 2000 : RATE + 3600] = call[2000:3600]
+    sound = np.concatenate([quiet, quiet + call, quiet])
+    write(tmp_path / "audio/RIDGE_20240601_055900.wav", sound)
+    tiny_bundle(tmp_path / "bundle", task, rejects=True)
+    out = tmp_path / "out"
+    assert detect(tmp_path / "audio", tmp_path / "bundle", out, "--min-score", "0.4") == 0
+    dataset = open_dataset(str(out))
+    assert dataset.identity["labels"] == [*LABELS, "unknown"]
+    found = rows(out, "SELECT start_s FROM predictions WHERE label = 'unknown' ORDER BY 1")
+    heard = [0, 1, 2, 3, 4, 5] if task == "singlelabel" else [2, 3]
+    assert [start for (start,) in found] == heard
+    if task == "singlelabel":
+        assert rows(out, "SELECT DISTINCT label FROM predictions") == [("unknown",)]
+    thresholds = resolve_thresholds(
+        task, dataset.identity["labels"], dataset.bundle().thresholds, ()
+    )
+    table = activity(dataset, "hour", thresholds).to_pylist()
+    (row,) = [row for row in table if row["label"] == "unknown"]
+    assert (row["windows_positive"], row["windows_scored"]) == (len(heard), 6)
+
+
+def test_a_bundle_with_a_rejecter_is_another_for_a_dataset(
+    audio: Path, bundle: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_bundle(tmp_path / "rejecting", rejects=True)
+    assert main(
+        [
+            "detect",
+            "--input",
+            str(audio),
+            "--model",
+            str(tmp_path / "rejecting"),
+            "--output",
+            str(out),
+        ]
+    )
+    assert "score_fingerprint is" in capsys.readouterr().err
