@@ -14,10 +14,16 @@ from typing import Any, Literal, cast, get_args
 
 import fsspec
 import fsspec.core
+import numpy as np
+import numpy.typing as npt
 
+from model.calibration import Calibrator
 from model.errors import UserError
 from model.frontend import FrontEnd
 from model.network_file import problem_of
+from model.threshold_facts import ThresholdFacts
+
+Float32 = npt.NDArray[np.float32]
 
 SCHEMA_VERSION = 1
 DOCUMENT = "bundle.json"
@@ -39,6 +45,9 @@ _KEYS = {
     "provenance": dict,
     "fingerprints": dict,
 }
+_OPTIONAL_KEYS = {"calibrator": dict, "threshold_facts": dict}
+_SCORING_KEYS = ("calibrator",)
+"""The optional keys that decide scores, and so are in the score fingerprint where they are."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,10 @@ class Bundle:
     """What a trained model is, apart from its weights.
 
     `path` is a folder or URL, `networks` are file names in it and `files` the SHA-256 of each
-    file. Equal `score_fingerprint`s give equal scores (networks, front end, labels and task
-    count; thresholds and provenance do not); `content_fingerprint` covers everything.
+    file. Equal `score_fingerprint`s give equal scores (networks, front end, labels, task and
+    calibrator count; thresholds and provenance do not); `content_fingerprint` covers everything.
+    `calibrator` maps the mean over the networks to the scores, where there is one;
+    `threshold_facts` are None in bundles that do not tell how their thresholds were chosen.
     """
 
     path: str
@@ -60,6 +71,12 @@ class Bundle:
     provenance: dict[str, Any]
     content_fingerprint: str
     score_fingerprint: str
+    calibrator: Calibrator | None = None
+    threshold_facts: ThresholdFacts | None = None
+
+    def calibrate(self, scores: Float32) -> Float32:
+        """The scores (n, n_labels) that stand for the means (n, n_labels) over the networks."""
+        return scores if self.calibrator is None else self.calibrator(scores)
 
     def read_file(self, name: str) -> bytes:
         """The bytes of one of the bundle's files; UserError if they are not the recorded ones."""
@@ -97,6 +114,8 @@ def write_bundle(
     networks: Sequence[Any],
     provenance: Mapping[str, Any],
     log: Any,
+    calibrator: Calibrator | None = None,
+    threshold_facts: ThresholdFacts | None = None,
 ) -> Bundle:
     """Writes Keras `networks` and all that belongs to them into a new folder or URL.
 
@@ -120,13 +139,38 @@ def write_bundle(
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in data.items()},
         "provenance": dict(provenance),
     }
+    if calibrator is not None:
+        document["calibrator"] = calibrator.to_json()
+    if threshold_facts is not None:
+        document["threshold_facts"] = threshold_facts.to_json()
+    return _write_bundle(path, data, document)
+
+
+def with_thresholds(
+    bundle: Bundle, thresholds: Mapping[str, float], facts: ThresholdFacts, output: str
+) -> Bundle:
+    """Writes a copy of a bundle with other thresholds into a new folder or URL.
+
+    Its scores, and so its score fingerprint, are those of the bundle. Raises UserError if the
+    folder holds anything already, or if the thresholds or facts are not of the bundle's labels.
+    """
+    check_vacant(output)
+    document = json.loads(_read(bundle.path, DOCUMENT))
+    document["thresholds"] = {label: float(value) for label, value in thresholds.items()}
+    document["threshold_facts"] = facts.to_json()
+    data = {name: bundle.read_file(name) for name in bundle.files}
+    return _write_bundle(output, data, document)
+
+
+def _write_bundle(path: str, files: Mapping[str, bytes], document: dict[str, Any]) -> Bundle:
+    """Writes the files and, last, the document with its fingerprints."""
     document["fingerprints"] = {
         "content": content_fingerprint(document),
         "score": score_fingerprint(document),
     }
     text = _json(document)
     _parse(path, text)
-    _write(path, {**data, DOCUMENT: text})
+    _write(path, {**files, DOCUMENT: text})
     return load_bundle(path)
 
 
@@ -172,9 +216,10 @@ def content_fingerprint(document: Mapping[str, Any]) -> str:
 
 
 def score_fingerprint(document: Mapping[str, Any]) -> str:
-    """SHA-256 over what decides scores: networks, front end, labels and task."""
+    """SHA-256 over what decides scores: networks, front end, labels, task and calibrator."""
     networks = [document["files"][name] for name in document["networks"]]
-    parts = {key: document[key] for key in ("front_end", "labels", "task")}
+    optional = [key for key in _SCORING_KEYS if key in document]
+    parts = {key: document[key] for key in ("front_end", "labels", "task", *optional)}
     return _digest({**parts, "networks": networks})
 
 
@@ -231,13 +276,21 @@ def _parse(path: str, text: bytes) -> Bundle:
         )
     for key, kind in _KEYS.items():
         _check(isinstance(document.get(key), kind), path, f"has no valid {key}")
-    unknown = ", ".join(sorted(set(document) - set(_KEYS)))
+    for key, kind in _OPTIONAL_KEYS.items():
+        _check(isinstance(document.get(key, kind()), kind), path, f"has no valid {key}")
+    unknown = ", ".join(sorted(set(document) - set(_KEYS) - set(_OPTIONAL_KEYS)))
     _check(not unknown, path, f"has unknown keys: {unknown}")
+    _check_scoring(path, document)
+    labels, task = tuple(document["labels"]), cast(Task, document["task"])
+    calibrator = facts = None
     try:
         front_end = FrontEnd.from_json(document["front_end"])
+        if "calibrator" in document:
+            calibrator = Calibrator.from_json(document["calibrator"], labels, task)
+        if "threshold_facts" in document:
+            facts = ThresholdFacts.from_json(document["threshold_facts"], labels)
     except UserError as error:
         raise UserError(f"{path}/{DOCUMENT}: {error}") from error
-    _check_scoring(path, document)
     _check_files(path, document)
     prints = document["fingerprints"]
     _check(
@@ -247,15 +300,17 @@ def _parse(path: str, text: bytes) -> Bundle:
     )
     return Bundle(
         path=path,
-        task=cast(Task, document["task"]),
-        labels=tuple(document["labels"]),
+        task=task,
+        labels=labels,
         front_end=front_end,
-        thresholds={label: float(document["thresholds"][label]) for label in document["labels"]},
+        thresholds={label: float(document["thresholds"][label]) for label in labels},
         networks=tuple(document["networks"]),
         files=document["files"],
         provenance=document["provenance"],
         content_fingerprint=prints["content"],
         score_fingerprint=prints["score"],
+        calibrator=calibrator,
+        threshold_facts=facts,
     )
 
 

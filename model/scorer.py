@@ -19,8 +19,9 @@ Float32 = npt.NDArray[np.float32]
 
 
 class Scorer:
-    """Scores windows: the mean over a bundle's networks. Several threads may call one scorer.
+    """Scores windows: the mean over a bundle's networks, through its calibrator if it has one.
 
+    Several threads may call one scorer.
     The networks are loaded in Keras's safe mode and compiled by the engine: TensorFlow, the
     reference, or OpenVINO, whose scores are within 1e-4 of the reference's in float32. In bfloat16
     those of either are within 0.01. A window's scores are the same to the bit whatever it is
@@ -53,7 +54,7 @@ class Scorer:
         """Scores (n, n_labels), float32, of float32 spectrograms (n, n_mels, n_frames)."""
         if not len(spectrograms):
             return np.zeros((0, len(self.bundle.labels)), np.float32)
-        return self._score(spectrograms)
+        return self.bundle.calibrate(self._score(spectrograms))
 
 
 def _compile(bundle: Bundle, engine: Engine, precision: Precision) -> Callable[[Float32], Float32]:

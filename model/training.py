@@ -24,7 +24,6 @@ from model.frontend import FrontEnd
 from model.loss import label_weights
 from model.metrics import (
     average_precision,
-    best_thresholds,
     chance_precision,
     macro,
     top_accuracy,
@@ -32,6 +31,8 @@ from model.metrics import (
 from model.network import FILTERS, build_network, check_fit
 from model.runtime import make_deterministic
 from model.split import group_recordings, split_groups
+from model.threshold_facts import Goal
+from model.thresholds import choose_thresholds
 from model.windows import WindowRule
 
 Rows = npt.NDArray[np.int64]
@@ -135,12 +136,17 @@ def train(options: TrainOptions, report: Callable[[str], None] = print_to_stderr
         return _fit_and_write(options, annotations, plan, examples, held_out, report)
 
 
+def _groups(options: TrainOptions, annotations: AnnotationSet, plan: ExamplePlan) -> list[str]:
+    """The group of each of the plan's recordings."""
+    recordings = [windows.recording for windows in plan.windows]
+    return group_recordings(recordings, annotations.columns, options.group_by)
+
+
 def _hold_out(
     options: TrainOptions, annotations: AnnotationSet, plan: ExamplePlan
 ) -> npt.NDArray[np.bool_]:
     """Which of the plan's recordings are for validation."""
-    recordings = [windows.recording for windows in plan.windows]
-    groups = group_recordings(recordings, annotations.columns, options.group_by)
+    groups = _groups(options, annotations, plan)
     positives = np.array([windows.targets.sum(axis=0) for windows in plan.windows], np.float64)
     sizes = np.array([len(windows.numbers) for windows in plan.windows], np.int64)
     return split_groups(groups, positives, sizes, options.validation, options.seed)
@@ -181,7 +187,10 @@ def _fit_and_write(
     log = fit(network, examples, training, validation, fit_options, report)
     scores = predict(network, examples, validation, options.batch_size)
     targets, mask = examples.targets[validation], examples.mask[validation]
-    thresholds = best_thresholds(targets, mask, scores, examples.labels)
+    groups = np.array(_groups(options, annotations, plan))[examples.recordings[validation]]
+    thresholds, facts = choose_thresholds(
+        targets, mask, scores, examples.labels, groups, Goal(), "validation"
+    )
     names = sorted(w.recording for w, held in zip(plan.windows, held_out, strict=True) if held)
     provenance = {
         "method": "Morgan & Braasch (2021), Ecological Informatics 61:101242",
@@ -200,6 +209,7 @@ def _fit_and_write(
         networks=[network],
         provenance=provenance,
         log={"epochs": log, "validation_recordings": names},
+        threshold_facts=facts,
     )
 
 
