@@ -15,7 +15,9 @@ RATE = 8000
 LABELS = ("wren", "robin", "unheard bird")
 
 
-def tiny_bundle(folder: Path, task: Task = "multilabel", seed: int = 0) -> Bundle:
+def tiny_bundle(
+    folder: Path, task: Task = "multilabel", seed: int = 0, threshold: float = 0.5
+) -> Bundle:
     """A bundle of the paper's shape with few filters, untrained but for its seed: 1-s windows."""
     import keras
 
@@ -24,7 +26,7 @@ def tiny_bundle(folder: Path, task: Task = "multilabel", seed: int = 0) -> Bundl
     network = build_network(
         front_end, len(LABELS), task, mean=-40, variance=400, filters=(2, 2, 4, 4)
     )
-    return bundle_of(folder, [network], front_end, LABELS, task)
+    return bundle_of(folder, [network], front_end, LABELS, task, threshold)
 
 
 def tone(seconds: float, hertz: float = 1000, rate: int = RATE, seed: int = 0) -> np.ndarray:
