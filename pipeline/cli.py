@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": ("pipeline.demo_command", "a small archive from synthesis to results, in minutes"),
     "train": ("model.train_command", "train a network on labelled sound, into a bundle"),
     "detect": ("pipeline.detect_command", "run a bundle over an archive, into a dataset"),
+    "calibrate": ("pipeline.calibrate_command", "thresholds from verified detections"),
     "deployments": ("pipeline.deployments_command", "where and when the sites were, from a table"),
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
 }
