@@ -9,6 +9,7 @@ import pyarrow as pa
 from model.errors import UserError
 from model.verified import Verified
 from pipeline.dataset import Dataset, registered
+from pipeline.text import count
 
 NEAR_S = 0.05
 """Times in a table may be rounded; never by as much as a quarter of the hop."""
@@ -40,14 +41,14 @@ def scores_of(dataset: Dataset, verified: Sequence[Verified]) -> npt.NDArray[np.
             AND (v.channel IS NULL OR v.channel = d.channel)
             GROUP BY i ORDER BY i"""
         ).fetchall()
-    missing = [verified[i] for i, count, _ in rows if count == 0]
-    several = [verified[i] for i, count, _ in rows if count > 1]
+    missing = [verified[i] for i, found, _ in rows if found == 0]
+    several = [verified[i] for i, found, _ in rows if found > 1]
     if missing:
         one = missing[0]
         raise UserError(
             f"{one.where}: {dataset.folder.url} has no detection of {one.label!r} in "
             f"{one.recording} from {one.start_s:g} to {one.end_s:g} s"
-            + (f", nor those of {len(missing) - 1:,} other rows" if len(missing) > 1 else "")
+            + (f", nor of {count(len(missing) - 1, 'other row')}" if len(missing) > 1 else "")
             + "; give the dataset that the table was made from."
         )
     if several:
@@ -68,8 +69,8 @@ def count_by_bin(dataset: Dataset, edges: Sequence[float]) -> dict[str, npt.NDAr
             FROM {_detections(dataset)} GROUP BY ALL"""
         ).fetchall()
     counts = {x: np.zeros(len(edges) + 1, np.int64) for x in dataset.identity["labels"]}
-    for label, index, count in rows:
-        counts[label][index] = count
+    for label, index, number in rows:
+        counts[label][index] = number
     return counts
 
 
