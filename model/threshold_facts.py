@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from model.errors import UserError
 
 Interval = tuple[float, float]
-Data = Literal["validation", "holdout", "verified"]
+Data = Literal["holdout", "validation", "out_of_fold", "nothing", "verified"]
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,10 @@ class LabelFacts:
 class ThresholdFacts:
     """How a bundle's thresholds were chosen and what holds at them, by label.
 
-    `data`: "validation" (windows that also decided when training stopped, or scores of single
-    networks where the bundle averages several: a guide, not a promise), "holdout" (windows that
-    decided nothing else) or "verified" (detections of a dataset, verified by a person).
+    `data`: "holdout" (windows that decided nothing else) or "verified" (detections of a dataset,
+    verified by a person); or, a guide and no promise, "validation" (windows that also decided when
+    training stopped), "out_of_fold" (scores of single networks where the bundle averages several)
+    or "nothing" (no windows were held out).
     """
 
     data: Data
@@ -129,7 +130,7 @@ class ThresholdFacts:
     @property
     def calibrated(self) -> bool:
         """Whether the thresholds were chosen on data that decided nothing else."""
-        return self.data != "validation"
+        return self.data in ("holdout", "verified")
 
     def to_json(self) -> dict[str, Any]:
         """What stands in bundle.json under `threshold_facts`."""

@@ -98,10 +98,12 @@ def threshold_note(bundle: "Bundle", score_fingerprint: str) -> str:
     if facts is None:
         return "The thresholds are uncalibrated: their bundle does not say what holds at them."
     name = f"for {facts.goal}" if facts.calibrated else "uncalibrated"
+    if facts.data == "nothing":
+        return f"The thresholds are {name}: nothing was held out to choose them on."
     precision = _range([x.precision for x in facts.labels.values()], "{:.2f}")
     if facts.data == "verified":
         return f"The thresholds are {name}: precision {precision} of verified detections."
-    windows = "held-out" if facts.data == "holdout" else "validation"
+    windows = {"holdout": "held-out", "out_of_fold": "out-of-fold"}.get(facts.data, facts.data)
     share = _range([x.prevalence for x in facts.labels.values()], "{:.1%}")
     return (
         f"The thresholds are {name}: precision {precision} on {windows} windows, of which {share} "

@@ -208,6 +208,10 @@ def test_what_activity_says_of_thresholds(tmp_path: Path) -> None:
         "The thresholds are uncalibrated: precision 0.62 to 0.90 on validation windows, of which "
         "2.0% to 10.0% had the label."
     )
+    for data, says in (("out_of_fold", "on out-of-fold windows"), ("nothing", "nothing was held")):
+        other = replace(told, threshold_facts=replace(facts, data=data))
+        note = threshold_note(other, print_)
+        assert "uncalibrated" in note and says in note
     held = replace(told, threshold_facts=replace(facts, data="holdout", labels={"a": known}))
     assert threshold_note(held, print_) == (
         "The thresholds are for f1: precision 0.90 on held-out windows, of which 10.0% "
