@@ -1,5 +1,7 @@
 """`dawnchorus calibrate` on a real dataset, and what `activity` says of thresholds."""
 
+import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -227,3 +229,22 @@ def test_a_threshold_for_all_labels_needs_no_note(top: Path, tmp_path: Path, cap
         assert ("thresholds" in capsys.readouterr().out) == expected
     main(["activity", str(out), "--threshold", "wren=0.5"])
     assert "thresholds" in capsys.readouterr().out
+
+
+def test_what_the_docs_show_runs_as_it_is_shown(
+    top: Path, bundle: Path, tmp_path: Path, monkeypatch
+) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/thresholds.md").read_text()
+    (query,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (commands,) = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(top / "out", "detections")
+    shutil.copytree(bundle, "birds.bundle")
+    exec(compile(query, "thresholds.md", "exec"), {})
+    lines = Path("verified.csv").read_text().splitlines()
+    assert lines[0] == "recording,start,end,label,score,verdict" and len(lines) > 20
+    for i in range(1, len(lines)):
+        lines[i] = lines[i].removesuffix('""') + ("right" if i % 3 else "wrong")
+    Path("verified.csv").write_text("\n".join(lines))
+    for command in commands.replace("\\\n", "").splitlines():
+        assert main(shlex.split(command)[1:]) == 0, command
