@@ -49,7 +49,7 @@ class LabelFacts:
     `reached`: whether there was anything to choose by (windows with the label and without it)
     and the goal was met. `precision` is the share right of what is at or above the threshold,
     `recall` the share at or above it of what is right, `false_positive_rate` the share at or
-    above it of what is wrong; the intervals are of 95 % (`model.intervals`). They hold at
+    above it of what is wrong; the intervals are of 95 % (`model.share_interval`). They hold at
     `prevalence`, the share of windows with the label. `positives` of the `windows` have it.
     `lowest` is the score below which nothing was checked. None is unknown for want of windows.
     """

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.intervals import share_interval
+from model.share_interval import share_interval
 from model.threshold_facts import Data, Goal, Interval, LabelFacts, ThresholdFacts
 
 Float32 = npt.NDArray[np.float32]

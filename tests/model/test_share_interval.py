@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from model.intervals import share_interval
+from model.share_interval import share_interval
 
 
 def interval(
