@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import fsspec
 import fsspec.core
+import numpy as np
+import numpy.typing as npt
 
+from model.calibration import Calibrator
 from model.errors import UserError
 from model.frontend import FrontEnd
 from model.network_file import problem_of
+from model.threshold_facts import ThresholdFacts
+
+Float32 = npt.NDArray[np.float32]
 
 if TYPE_CHECKING:
     from model.rejection import Rejecter
@@ -45,7 +51,7 @@ _KEYS = {
     "provenance": dict,
     "fingerprints": dict,
 }
-_OPTIONAL_KEYS = {"rejecter": dict}
+_OPTIONAL_KEYS = {"calibrator": dict, "rejecter": dict, "threshold_facts": dict}
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,10 @@ class Bundle:
 
     `path` is a folder or URL, `networks` are file names in it and `files` the SHA-256 of each
     file. Equal `score_fingerprint`s give equal scores (networks, front end, labels, task and
-    rejecter count; thresholds and provenance do not); `content_fingerprint` covers everything.
-    `rejecter` is what bundle.json says of the rejecter of unknown sound, if there is one.
+    calibrator and rejecter count; thresholds and provenance do not); `content_fingerprint` covers
+    everything. `calibrator` maps the mean over the networks to the scores, where there is one;
+    `rejecter` is what bundle.json says of the rejecter of unknown sound; `threshold_facts` are None
+    in bundles that do not tell how their thresholds were chosen.
     """
 
     path: str
@@ -68,6 +76,8 @@ class Bundle:
     provenance: dict[str, Any]
     content_fingerprint: str
     score_fingerprint: str
+    calibrator: Calibrator | None = None
+    threshold_facts: ThresholdFacts | None = None
     rejecter: dict[str, Any] | None = None
 
     @property
@@ -95,6 +105,10 @@ class Bundle:
         share = self.rejecter["known_share"]
         _check(rejecter.known_share == share, self.path, f"has a rejecter not made for {share!r}")
         return rejecter
+
+    def calibrate(self, scores: Float32) -> Float32:
+        """The scores (n, n_labels) that stand for the means (n, n_labels) over the networks."""
+        return scores if self.calibrator is None else self.calibrator(scores)
 
     def read_file(self, name: str) -> bytes:
         """The bytes of one of the bundle's files; UserError if they are not the recorded ones."""
@@ -134,6 +148,8 @@ def write_bundle(
     provenance: Mapping[str, Any],
     log: Any,
     rejecter: "Rejecter | None" = None,
+    calibrator: Calibrator | None = None,
+    threshold_facts: ThresholdFacts | None = None,
 ) -> Bundle:
     """Writes Keras `networks` and all that belongs to them into a new folder or URL.
 
@@ -165,13 +181,38 @@ def write_bundle(
             "known_share": rejecter.known_share,
             "file": REJECTER,
         }
+    if calibrator is not None:
+        document["calibrator"] = calibrator.to_json()
+    if threshold_facts is not None:
+        document["threshold_facts"] = threshold_facts.to_json()
+    return _write_bundle(path, data, document)
+
+
+def with_thresholds(
+    bundle: Bundle, thresholds: Mapping[str, float], facts: ThresholdFacts, output: str
+) -> Bundle:
+    """Writes a copy of a bundle with other thresholds into a new folder or URL.
+
+    Its scores, and so its score fingerprint, are those of the bundle. Raises UserError if the
+    folder holds anything already, or if the thresholds or facts are not of the bundle's labels.
+    """
+    check_vacant(output)
+    document = json.loads(_read(bundle.path, DOCUMENT))
+    document["thresholds"] = {label: float(value) for label, value in thresholds.items()}
+    document["threshold_facts"] = facts.to_json()
+    data = {name: bundle.read_file(name) for name in bundle.files}
+    return _write_bundle(output, data, document)
+
+
+def _write_bundle(path: str, files: Mapping[str, bytes], document: dict[str, Any]) -> Bundle:
+    """Writes the files and, last, the document with its fingerprints."""
     document["fingerprints"] = {
         "content": content_fingerprint(document),
         "score": score_fingerprint(document),
     }
     text = _json(document)
     _parse(path, text)
-    _write(path, {**data, DOCUMENT: text})
+    _write(path, {**files, DOCUMENT: text})
     return load_bundle(path)
 
 
@@ -217,9 +258,13 @@ def content_fingerprint(document: Mapping[str, Any]) -> str:
 
 
 def score_fingerprint(document: Mapping[str, Any]) -> str:
-    """SHA-256 over what decides scores: networks, front end, labels, task and rejecter."""
+    """SHA-256 over what decides scores.
+
+    Networks, front end, labels and task, and calibrator and rejecter where there are any.
+    """
     networks = [document["files"][name] for name in document["networks"]]
-    parts = {key: document[key] for key in ("front_end", "labels", "task")}
+    optional = ["calibrator"] if "calibrator" in document else []
+    parts = {key: document[key] for key in ("front_end", "labels", "task", *optional)}
     if "rejecter" in document:
         rejecter = document["rejecter"]
         parts["rejecter"] = [rejecter["method"], document["files"][rejecter["file"]]]
@@ -280,14 +325,20 @@ def _parse(path: str, text: bytes) -> Bundle:
     for key, kind in _KEYS.items():
         _check(isinstance(document.get(key), kind), path, f"has no valid {key}")
     for key, kind in _OPTIONAL_KEYS.items():
-        _check(key not in document or isinstance(document[key], kind), path, f"has no valid {key}")
+        _check(isinstance(document.get(key, kind()), kind), path, f"has no valid {key}")
     unknown = ", ".join(sorted(set(document) - set(_KEYS) - set(_OPTIONAL_KEYS)))
     _check(not unknown, path, f"has unknown keys: {unknown}")
+    _check_scoring(path, document)
+    labels, task = tuple(document["labels"]), cast(Task, document["task"])
+    calibrator = facts = None
     try:
         front_end = FrontEnd.from_json(document["front_end"])
+        if "calibrator" in document:
+            calibrator = Calibrator.from_json(document["calibrator"], labels, task)
+        if "threshold_facts" in document:
+            facts = ThresholdFacts.from_json(document["threshold_facts"], labels)
     except UserError as error:
         raise UserError(f"{path}/{DOCUMENT}: {error}") from error
-    _check_scoring(path, document)
     _check_files(path, document)
     _check_rejecter(path, document)
     prints = document["fingerprints"]
@@ -298,16 +349,18 @@ def _parse(path: str, text: bytes) -> Bundle:
     )
     return Bundle(
         path=path,
-        task=cast(Task, document["task"]),
-        labels=tuple(document["labels"]),
+        task=task,
+        labels=labels,
         front_end=front_end,
-        thresholds={label: float(document["thresholds"][label]) for label in document["labels"]},
+        thresholds={label: float(document["thresholds"][label]) for label in labels},
         networks=tuple(document["networks"]),
         files=document["files"],
         provenance=document["provenance"],
         content_fingerprint=prints["content"],
         score_fingerprint=prints["score"],
         rejecter=document.get("rejecter"),
+        calibrator=calibrator,
+        threshold_facts=facts,
     )
 
 

@@ -35,8 +35,9 @@ class Outputs:
 
 
 class Scorer:
-    """Scores windows: the mean over a bundle's networks. Several threads may call one scorer.
+    """Scores windows: the mean over a bundle's networks, through its calibrator if it has one.
 
+    Several threads may call one scorer.
     The networks are loaded in Keras's safe mode and compiled by the engine: TensorFlow, the
     reference, or OpenVINO, whose scores are within 1e-4 of the reference's in float32. In bfloat16
     those of either are within 0.01. A window's scores and embedding are the same to the bit
@@ -105,6 +106,7 @@ class Scorer:
     def _run(self, spectrograms: Float32, embeddings: bool) -> list[Float32]:
         """Scores, with those of `unknown` if the bundle has a rejecter, and perhaps embeddings."""
         scores, *rest = self._function(embeddings)(spectrograms)
+        scores = self.bundle.calibrate(scores)
         if self._rejecter is not None:
             judged = rest[0] if rest else np.zeros((len(scores), 0), np.float32)
             front_end = self.bundle.front_end

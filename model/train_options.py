@@ -167,6 +167,22 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
 
     add_augmentation_options(parser.add_argument_group("augmentation"))
 
+    after = parser.add_argument_group("scores and thresholds").add_argument
+    after(
+        "--threshold-goal",
+        default="f1",
+        metavar="GOAL",
+        help="what thresholds are chosen for: f1 (default), f0.5 or another F-beta, or a "
+        "precision such as precision=0.9",
+    )
+    after(
+        "--calibrate",
+        choices=("none", "platt", "isotonic", "temperature"),
+        default="none",
+        help="make scores probabilities on the hold-out: platt or isotonic (multilabel), "
+        "temperature (singlelabel; default: none)",
+    )
+
 
 def front_end_of(args: argparse.Namespace) -> "FrontEnd":
     """The front end of a parsed command line; UserError for values out of range."""
@@ -196,6 +212,7 @@ def train_options_of(args: argparse.Namespace, output: str) -> "TrainOptions":
     """The options of a parsed command line; UserError for values out of range."""
     from model.fitting import FitOptions
     from model.member_fitting import Recipe
+    from model.threshold_facts import Goal
     from model.training import TrainOptions
 
     fit = FitOptions(
@@ -231,6 +248,8 @@ def train_options_of(args: argparse.Namespace, output: str) -> "TrainOptions":
         folds=args.folds,
         networks=args.networks,
         recipe=recipe,
+        threshold_goal=Goal.parse(args.threshold_goal),
+        calibrate=args.calibrate,
         background=args.background,
         work=args.work,
     )

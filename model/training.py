@@ -18,17 +18,19 @@ import numpy.typing as npt
 
 from model.annotations import AnnotationSet, Unannotated, read_annotations
 from model.bundle import Bundle, Task, check_vacant, write_bundle
+from model.calibration import Method, check_method, fit_calibrator
 from model.errors import UserError, require
 from model.examples import ExamplePlan, Examples, compute_examples, plan_examples
 from model.fitting import Log, predict
 from model.frontend import FrontEnd
 from model.member_fitting import Fitted, Recipe, fit_network, make_rules
 from model.members import Members, plan_members
-from model.metrics import best_thresholds
 from model.provenance import METHOD, by_label, describe_data, describe_scores, describe_weights
 from model.provenance import versions as installed
 from model.runtime import make_deterministic
 from model.split import group_recordings
+from model.threshold_facts import Data, Goal
+from model.thresholds import choose_thresholds
 from model.windows import WindowRule
 
 Float32 = npt.NDArray[np.float32]
@@ -62,6 +64,8 @@ class TrainOptions:
     folds: int = 0
     networks: int = 1
     recipe: Recipe = field(default_factory=Recipe)
+    threshold_goal: Goal = field(default_factory=Goal)
+    calibrate: Method | Literal["none"] = "none"
     background: str | None = None
     work: Path | None = None
 
@@ -75,6 +79,13 @@ class TrainOptions:
         require(self.task in names, "task", self.task, "multilabel or singlelabel")
         names = get_args(Unannotated)
         require(self.unannotated in names, "unannotated", self.unannotated, "skip or negative")
+        names = ("none", *get_args(Method))
+        require(self.calibrate in names, "calibrator", self.calibrate, " or ".join(names))
+        if self.calibrate != "none" and not self.holdout:
+            raise UserError(
+                f"--calibrate {self.calibrate} needs sound that no network has anything of; give "
+                "--holdout 0.2 too."
+            )
         self.recipe.architecture.check_fit(self.front_end)
         self.window_rule()
 
@@ -94,6 +105,8 @@ class TrainOptions:
             "folds": self.folds,
             "networks": self.networks,
             **self.recipe.to_json(),
+            "threshold_goal": str(self.threshold_goal),
+            "calibrate": self.calibrate,
         }
 
 
@@ -165,6 +178,8 @@ def prepare(options: TrainOptions, work: Path, report: Callable[[str], None]) ->
         options.unannotated,
     )
     task = options.task or annotations.task
+    if options.calibrate != "none":
+        check_method(options.calibrate, task)
     plan = plan_examples(options.audio, annotations, options.window_rule(), task)
     for warning in (*annotations.warnings, *plan.warnings):
         report(f"warning: {warning}")
@@ -263,7 +278,7 @@ class Judged:
     each score is of the one network that did not learn from it, not of their mean.
     """
 
-    data: Literal["holdout", "validation", "out_of_fold", "nothing"]
+    data: Data
     rows: Rows
     scores: Float32
 
@@ -296,8 +311,15 @@ def write(options: TrainOptions, material: Material, fitted: Sequence[Fitted]) -
     judged = judge(options, material, fitted)
     best = judged[0]
     training = material.rows(np.any([member.training for member in members.networks], axis=0))
-    thresholds = best_thresholds(
-        examples.targets[best.rows], examples.mask[best.rows], best.scores, examples.labels
+    targets, mask = examples.targets[best.rows], examples.mask[best.rows]
+    groups = np.array(material.groups, object)[examples.recordings[best.rows]]
+    calibrator = None
+    if options.calibrate != "none":
+        known = targets, mask, best.scores, examples.labels
+        calibrator = fit_calibrator(*known, plan.task, options.calibrate)
+    scores = best.scores if calibrator is None else calibrator(best.scores)
+    thresholds, facts = choose_thresholds(
+        targets, mask, scores, examples.labels, groups, options.threshold_goal, best.data
     )
     counts = {"training_windows": len(training)}
     counts |= {f"{one.data}_windows": len(one.rows) for one in judged if len(one.rows)}
@@ -330,6 +352,8 @@ def write(options: TrainOptions, material: Material, fitted: Sequence[Fitted]) -
         labels=examples.labels,
         front_end=options.front_end,
         thresholds=thresholds,
+        threshold_facts=facts,
+        calibrator=calibrator,
         networks=[one.network for one in fitted],
         provenance={
             "method": METHOD,

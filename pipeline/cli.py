@@ -19,6 +19,7 @@ COMMANDS = {
     "tune": ("model.tune_command", "search for the options of training that do best"),
     "evaluate": ("model.evaluate_command", "what a bundle is worth on annotated sound"),
     "detect": ("pipeline.detect_command", "run a bundle over an archive, into a dataset"),
+    "calibrate": ("pipeline.calibrate_command", "thresholds from verified detections"),
     "deployments": ("pipeline.deployments_command", "where and when the sites were, from a table"),
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
     "events": ("pipeline.events_command", "when each label was heard, as a table of events"),

@@ -1,12 +1,15 @@
 """One run of detection, from the command's options to the exit status."""
 
 import contextlib
+import math
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from model.bundle import Bundle, copy_bundle, load_bundle
 from model.embedding import embedding_of
@@ -93,6 +96,7 @@ def detect(options: DetectOptions) -> int:
     """Runs the job and prints its summary; gives the exit status. Raises UserError."""
     began = time.monotonic()
     bundle = load_bundle(options.model)
+    check_min_score(bundle, options.min_score)
     window_s = bundle.front_end.window_s
     rule = WindowRule(window_s, options.hop_s or window_s, options.tail)
     out = Folder(options.output)
@@ -149,6 +153,21 @@ def detect(options: DetectOptions) -> int:
                 "command again; what is committed stays."
             ) from error
         raise
+
+
+def check_min_score(bundle: Bundle, min_score: float) -> None:
+    """Raises UserError if a dataset with `min_score` lacks what is above a threshold.
+
+    Of single-label bundles the top label is kept whatever its score.
+    """
+    label, threshold = min(bundle.thresholds.items(), key=lambda item: item[1])
+    if bundle.task == "multilabel" and np.float32(threshold) < np.float32(min_score):
+        # Rounded down: what the message advises must not be refused.
+        most = math.floor(threshold * 1000 + 1e-6) / 1000
+        raise UserError(
+            f"--min-score {min_score:g} is above the threshold of {label!r} in {bundle.path}, "
+            f"{threshold:g}, so detections of it would be lost; give --min-score {most:g} or less."
+        )
 
 
 def _say(text: str) -> None:

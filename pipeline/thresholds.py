@@ -11,6 +11,7 @@ from model.errors import UserError
 from pipeline.text import listed
 
 if TYPE_CHECKING:
+    from model.bundle import Bundle
     from pipeline.dataset import Dataset
 
 
@@ -28,16 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def thresholds_of(dataset: "Dataset", args: argparse.Namespace) -> dict[str, float]:
-    """The threshold of each label, as the options (`add_arguments`) or else the bundle say."""
+def bundle_of(dataset: "Dataset", args: argparse.Namespace) -> "Bundle | None":
+    """The bundle whose thresholds the options (`add_arguments`) leave standing, if any."""
     from model.bundle import load_bundle
 
-    task, stored = dataset.identity["task"], None
+    # A number alone stands for the thresholds of all labels.
+    if not all("=" in text for text in args.threshold):
+        return None
     if args.thresholds is not None:
-        stored = load_bundle(args.thresholds).thresholds
-    elif task != "singlelabel" and all("=" in text for text in args.threshold):
-        stored = dataset.bundle().thresholds
-    return resolve_thresholds(task, dataset.identity["labels"], stored, args.threshold)
+        return load_bundle(args.thresholds)
+    return None if dataset.identity["task"] == "singlelabel" else dataset.bundle()
+
+
+def thresholds_of(dataset: "Dataset", args: argparse.Namespace) -> dict[str, float]:
+    """The threshold of each label, as the options (`add_arguments`) or else the bundle say."""
+    bundle, identity = bundle_of(dataset, args), dataset.identity
+    stored = bundle.thresholds if bundle is not None else None
+    return resolve_thresholds(identity["task"], identity["labels"], stored, args.threshold)
 
 
 def resolve_thresholds(

@@ -18,14 +18,15 @@ def bundle_of(
     labels: Sequence[str],
     task: Task = "multilabel",
     rejecter: Rejecter | None = None,
+    threshold: float = 0.5,
 ) -> Bundle:
-    """Writes Keras networks as a bundle, with a threshold of 0.5 for each label."""
+    """Writes Keras networks as a bundle, with the same threshold for each label."""
     return write_bundle(
         str(path),
         task=task,
         labels=labels,
         front_end=front_end,
-        thresholds=dict.fromkeys(labels, 0.5),
+        thresholds=dict.fromkeys(labels, threshold),
         networks=networks,
         provenance={},
         log={"epochs": []},

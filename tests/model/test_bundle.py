@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -19,17 +20,23 @@ from model.bundle import (
     keras_bytes,
     load_bundle,
     score_fingerprint,
+    with_thresholds,
     write_bundle,
 )
+from model.calibration import Calibrator
 from model.errors import UserError
 from model.frontend import FrontEnd
 from model.network import build_network
 from model.scorer import Scorer
+from model.threshold_facts import Goal, LabelFacts, ThresholdFacts
 from tests.bundles import rejecter_of
 
 FRONT_END = FrontEnd(sample_rate=8000, window_s=0.5, n_fft=256, hop_length=100, n_mels=16)
 LABELS = ("chirp", "trill")
 ROOT = Path(__file__).resolve().parents[2]
+CALIBRATOR = Calibrator("platt", LABELS, (0.1, None), (0.5, 1.0), (-1.0, 0.0))
+KNOWN = LabelFacts(True, 0.9, (0.7, 1.0), 0.5, 0.01, (0.0, 0.1), 0.1, 10, 100)
+FACTS = ThresholdFacts("holdout", Goal("precision", 0.9), dict.fromkeys(LABELS, KNOWN))
 
 
 def network(seed: int, n_labels: int = 2, compiled: bool = False) -> Any:
@@ -110,6 +117,40 @@ def test_thresholds_and_provenance_do_not_decide_scores(original: Bundle, tmp_pa
     )
     assert other.score_fingerprint == original.score_fingerprint
     assert other.content_fingerprint != original.content_fingerprint
+
+
+def test_a_calibrator_decides_scores_and_facts_do_not(original: Bundle, tmp_path: Path) -> None:
+    told = write(str(tmp_path / "told"), threshold_facts=FACTS)
+    assert told.threshold_facts == FACTS == load_bundle(told.path).threshold_facts
+    assert told.score_fingerprint == original.score_fingerprint
+    assert told.content_fingerprint != original.content_fingerprint
+    through = write(str(tmp_path / "through"), calibrator=CALIBRATOR)
+    assert through.calibrator == CALIBRATOR == load_bundle(through.path).calibrator
+    assert through.score_fingerprint != original.score_fingerprint
+
+
+def test_a_bundle_without_the_optional_keys_keeps_its_fingerprint(original: Bundle) -> None:
+    document = json.loads((Path(original.path) / "bundle.json").read_text())
+    assert not {"calibrator", "threshold_facts"} & set(document)
+    parts = {key: document[key] for key in ("front_end", "labels", "task")}
+    parts["networks"] = [document["files"][name] for name in document["networks"]]
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    assert score_fingerprint(document) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_other_thresholds_make_another_bundle_with_the_same_scores(tmp_path: Path) -> None:
+    old = write(str(tmp_path / "old"), calibrator=CALIBRATOR)
+    thresholds = {"chirp": 0.7, "trill": 0.3}
+    new = with_thresholds(old, thresholds, FACTS, str(tmp_path / "new"))
+    assert (new.thresholds, new.threshold_facts) == (thresholds, FACTS)
+    assert (new.files, new.provenance, new.calibrator) == (old.files, {"seed": 1}, CALIBRATOR)
+    assert new.score_fingerprint == old.score_fingerprint
+    assert load_bundle(old.path) == old
+    with pytest.raises(UserError, match="not empty"):
+        with_thresholds(old, thresholds, FACTS, new.path)
+    with pytest.raises(UserError, match="one threshold for each"):
+        with_thresholds(old, {"chirp": 0.7}, FACTS, str(tmp_path / "no"))
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize(
@@ -199,6 +240,13 @@ def test_a_changed_or_missing_file_is_refused(folder: Path, name: str) -> None:
         ({"files": {"network-0.keras": "0"}}, "no SHA-256"),
         ({"front_end": {"sample_rate": 16000}}, "front end"),
         ({"extra": 1}, "unknown keys: extra"),
+        ({"calibrator": []}, "no valid calibrator"),
+        ({"calibrator": {}}, "calibrator is not whole"),
+        ({"calibrator": CALIBRATOR.to_json()}, "was changed"),
+        ({"calibrator": CALIBRATOR.to_json(), "task": "singlelabel"}, "does not fit"),
+        ({"threshold_facts": 1}, "no valid threshold_facts"),
+        ({"threshold_facts": {}}, "thresholds are not whole"),
+        ({"threshold_facts": FACTS.to_json()}, "was changed"),
     ],
 )
 def test_a_wrong_description_is_refused(

@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from model.loss import label_weights, make_loss
 from model.metrics import (
     average_precision,
-    best_threshold,
-    best_thresholds,
     chance_precision,
     macro,
     top_accuracy,
@@ -38,53 +34,6 @@ def test_chance_is_the_share_of_positives() -> None:
 def test_macro_is_over_labels_with_a_value() -> None:
     assert macro({"a": 0.5, "b": None, "c": 1.0}) == 0.75
     assert macro({"a": None}) is None
-
-
-@pytest.mark.parametrize(
-    ("truth", "scores", "expected"),
-    [
-        ([1, 1, 0, 0], [0.8, 0.6, 0.4, 0.1], 0.5),
-        ([0, 1, 1, 0], [0.1, 0.6, 0.8, 0.4], 0.5),
-        # All positive is best: F1 of 6/7 against 4/5 and 1/2... the cut lies below the lowest.
-        ([1, 0, 1, 1], [0.8, 0.6, 0.5, 0.4], 0.2),
-        # Equal scores stand or fall together.
-        ([1, 1, 0, 0], [0.6, 0.6, 0.6, 0.2], 0.4),
-        # Kept within the bounds.
-        ([1, 0], [0.04, 0.02], 0.1),
-        ([1, 0], [1.0, 0.98], 0.95),
-        # No positive or no negative window: nothing to choose by.
-        ([0, 0], [0.9, 0.2], 0.5),
-        ([1, 1], [0.9, 0.2], 0.5),
-    ],
-)
-def test_the_best_threshold(truth: list[int], scores: list[float], expected: float) -> None:
-    found = best_threshold(np.array(truth, bool), np.array(scores, np.float32))
-    assert found == pytest.approx(expected, abs=1e-6)
-
-
-@given(
-    st.lists(
-        st.tuples(st.booleans(), st.integers(10, 95).map(lambda n: n / 100)),
-        min_size=2,
-        max_size=12,
-    )
-)
-def test_no_threshold_is_better(pairs: list[tuple[bool, float]]) -> None:
-    truth = np.array([t for t, _ in pairs])
-    scores = np.array([s for _, s in pairs], np.float32)
-    if not truth.any() or truth.all():
-        return
-
-    def f1(threshold: float) -> float:
-        called = scores >= threshold
-        return float(2 * (truth & called).sum() / (truth.sum() + called.sum()))
-
-    assert f1(best_threshold(truth, scores)) >= max(f1(float(s)) for s in scores) - 1e-9
-
-
-def test_thresholds_ignore_what_is_masked() -> None:
-    truth, scores = column(1, 1, 0, 0), column(0.8, 0.6, 0.7, 0.2)
-    assert best_thresholds(truth, column(1, 1, 0, 1), scores, ["a"])["a"] == pytest.approx(0.4)
 
 
 def test_accuracy_of_the_top_label() -> None:

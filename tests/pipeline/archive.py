@@ -17,7 +17,11 @@ LABELS = ("wren", "robin", "unheard bird")
 
 
 def tiny_bundle(
-    folder: Path, task: Task = "multilabel", seed: int = 0, rejects: bool = False
+    folder: Path,
+    task: Task = "multilabel",
+    seed: int = 0,
+    threshold: float = 0.5,
+    rejects: bool = False,
 ) -> Bundle:
     """A bundle of the paper's shape with few filters, untrained but for its seed: 1-s windows.
 
@@ -34,7 +38,7 @@ def tiny_bundle(
     if rejects:
         far = rejecter_of(front_end, len(LABELS), 4, task)
         rejecter = replace(far, means=far.means + np.float32(1e4))
-    return bundle_of(folder, [network], front_end, LABELS, task, rejecter)
+    return bundle_of(folder, [network], front_end, LABELS, task, rejecter, threshold)
 
 
 def tone(seconds: float, hertz: float = 1000, rate: int = RATE, seed: int = 0) -> np.ndarray:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ import pytest
 from benchmarks.kills import content
 from model import runtime
 from model.bundle import Task, load_bundle
-from pipeline.activity import activity, resolve_thresholds
+from model.errors import UserError
+from pipeline.activity import activity
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
+from pipeline.detection import check_min_score
+from pipeline.thresholds import resolve_thresholds
 from tests.bundles import bundle_of
 from tests.pipeline.archive import LABELS, RATE, cut, tiny_bundle, tone, write
 
@@ -424,6 +428,14 @@ def test_names_that_are_not_text(bundle: Path, tmp_path: Path) -> None:
     assert dict(found) == dict.fromkeys(names, 6)
 
 
+def test_a_minimum_score_up_to_the_lowest_threshold_is_taken(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "low", threshold=0.123456)
+    check_min_score(bundle, 0.123456)
+    with pytest.raises(UserError, match=r"'wren'.* 0.123456, .* --min-score 0.123 or less"):
+        check_min_score(bundle, 0.2)
+    check_min_score(replace(bundle, task="singlelabel"), 1)
+
+
 def test_errors_are_one_sentence(audio: Path, bundle: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
@@ -436,6 +448,7 @@ def test_errors_are_one_sentence(audio: Path, bundle: Path, tmp_path: Path, caps
         ([audio, bundle, tmp_path / "o", "--channel", "left"], "--channel"),
         ([audio, bundle, tmp_path / "o", "--hop", "2"], "hop"),
         ([audio, bundle, tmp_path / "o", "--min-score", "2"], "--min-score"),
+        ([audio, bundle, tmp_path / "o", "--min-score", "0.6"], "threshold of 'wren'"),
         ([audio, bundle, tmp_path / "o", "--time-pattern", "nothing"], "nothing"),
         ([audio, bundle, tmp_path / "o", "--runner", "NoSuchRunner"], "NoSuchRunner"),
     ]
