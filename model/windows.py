@@ -100,8 +100,30 @@ class WindowPlan:
 
     def starts(self, first: int = 0, stop: int | None = None) -> npt.NDArray[np.int64]:
         """First samples (int64) of the windows from `first` to before `stop`."""
-        stop = self.count if stop is None else min(stop, self.count)
-        return np.array([self.start(k) for k in range(first, stop)], np.int64)
+        count = self.count
+        stop = count if stop is None else min(stop, count)
+        # The same products, rounded in the same way, as of one window.
+        products = np.arange(first, stop) * self.rule.hop_s * self.rate
+        starts: npt.NDArray[np.int64] = np.rint(products).astype(np.int64)
+        if first < stop == count:
+            starts[-1] = self.start(count - 1)
+        return starts
+
+    def bounds(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First samples of all windows, and where the sound ends that each stands for (int64).
+
+        That is the window's end, but where rounding to whole samples sets it one sample beside the
+        start of another window or the recording's end: they are one moment there. So windows that
+        touch or overlap evenly in seconds do so in samples.
+        """
+        starts = self.starts()
+        ends = np.minimum(starts + self.length, self.frames)
+        marks = np.append(starts, self.frames)
+        at = np.searchsorted(marks, ends)
+        before, after = marks[at - 1], marks[at]
+        return starts, np.where(
+            after - ends <= 1, after, np.where(ends - before == 1, before, ends)
+        )
 
     def first_from(self, sample: int) -> int:
         """Number of the first window that starts at `sample` or later (`count` if none does)."""

@@ -1,7 +1,7 @@
 """Activity: windows above a label's threshold, divided by the windows scored at the same time."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,8 +10,9 @@ import pyarrow as pa
 from model.errors import UserError
 from pipeline.dataset import Dataset, registered
 from pipeline.deployments import joined, to_table
-from pipeline.overlaps import SAME, overlaps, us
-from pipeline.text import listed
+from pipeline.overlaps import overlaps, us
+from pipeline.scored import SAME
+from pipeline.thresholds import check_thresholds
 
 By = Literal["hour", "date", "diel"]
 
@@ -59,7 +60,7 @@ def activity(
     """
     if by not in get_args(By):
         raise UserError(f"Activity is by {', '.join(get_args(By))}, not by {by!r}.")
-    _check_thresholds(dataset, thresholds)
+    check_thresholds(dataset, thresholds)
     connection = dataset.connection
     deployments = dataset.deployments()
     zone = time_zone or (CLOCK if deployments is None else SITES)
@@ -103,59 +104,6 @@ def details(table: pa.Table) -> dict[str, Any]:
     """
     about: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
     return about
-
-
-def resolve_thresholds(
-    task: str, labels: Sequence[str], stored: Mapping[str, float] | None, given: Iterable[str]
-) -> dict[str, float]:
-    """The threshold of each label: the `stored` ones of a bundle, changed by the `given`.
-
-    `given` are texts such as "0.5" (all labels) and "LABEL=0.5", the latter stronger wherever
-    they stand. Without stored ones single-label bundles have 0: their top label counts. Raises
-    UserError for a label or a number that cannot be read.
-    """
-    thresholds = dict.fromkeys(labels, 0.0) if task == "singlelabel" else {}
-    thresholds.update({k: v for k, v in (stored or {}).items() if k in labels})
-    named: dict[str, float] = {}
-    for text in given:
-        label, equals, number = text.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            raise UserError(
-                f"--threshold {text} is neither a number nor LABEL=NUMBER, such as 0.5."
-            ) from None
-        if not equals:
-            thresholds.update(dict.fromkeys(labels, value))
-        elif label not in labels:
-            raise UserError(
-                f"--threshold {text} names no label of the dataset; it has {listed(labels)}."
-            )
-        else:
-            named[label] = value
-    return thresholds | named
-
-
-def _check_thresholds(dataset: Dataset, thresholds: Mapping[str, float]) -> None:
-    identity = dataset.identity
-    missing = [label for label in identity["labels"] if label not in thresholds]
-    if missing:
-        raise UserError(
-            f"There is no threshold for {listed(missing)}: give --threshold, or a bundle with "
-            "all labels of the dataset as --thresholds."
-        )
-    least = float(identity["min_score"])
-    for label in identity["labels"]:
-        value = thresholds[label]
-        if not 0 <= value <= 1:
-            raise UserError(f"The threshold of {label!r} is {value:g}; it must be from 0 to 1.")
-        # The top label of a single-label bundle is kept whatever its score.
-        if identity["task"] != "singlelabel" and np.float32(value) < np.float32(least):
-            raise UserError(
-                f"The threshold of {label!r} is {value:g}, but the dataset keeps scores from "
-                f"{least:g} on: give a --threshold of {least:g} or more, or detect into another "
-                "output with a lower --min-score."
-            )
 
 
 def _time(connection: Any, zone: str) -> str:

@@ -3,12 +3,11 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import PurePosixPath
+from collections.abc import Iterable
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from model.errors import UserError
+from pipeline import output, thresholds
 from pipeline.text import align, count, printable, short
 
 if TYPE_CHECKING:
@@ -39,47 +38,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="hour",
         help="hour of each day (default), date, or diel: hour of the day over all dates",
     )
-    parser.add_argument(
-        "--threshold",
-        action="append",
-        default=[],
-        metavar="X|LABEL=X",
-        help="threshold of all labels or of one; may be repeated (default: the bundle's)",
-    )
-    parser.add_argument(
-        "--thresholds", metavar="BUNDLE", help="take the thresholds from another bundle"
-    )
+    thresholds.add_arguments(parser)
     parser.add_argument(
         "--time-zone",
         metavar="ZONE",
         help="put all sites into one zone, such as Europe/Berlin, or `clock` for the recorders' "
         "clocks (default: each site's own where deployments were given, else the clocks)",
     )
-    parser.add_argument(
-        "--output", metavar="FILE", help="write the table to a .csv or .parquet file"
-    )
+    output.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print or write the activity of a dataset; exit status 0, UserError for bad options."""
-    write = None if args.output is None else _writer(args.output)
-    from model.bundle import load_bundle
-    from pipeline.activity import activity, resolve_thresholds
+    write = None if args.output is None else output.writer(args.output)
+    from pipeline.activity import activity
     from pipeline.dataset import open_dataset
 
     dataset = open_dataset(args.dataset)
-    task, labels = dataset.identity["task"], dataset.identity["labels"]
-    stored = None
-    if args.thresholds is not None:
-        stored = load_bundle(args.thresholds).thresholds
-    elif task != "singlelabel":
-        stored = dataset.bundle().thresholds
-    thresholds = resolve_thresholds(task, labels, stored, args.threshold)
-    table = activity(dataset, args.by, thresholds, args.time_zone)
+    table = activity(dataset, args.by, thresholds.thresholds_of(dataset, args), args.time_zone)
     width = shutil.get_terminal_size((100, 24)).columns
     print(report(table, width, blocks=_prints_blocks()), end="")
     if write is not None:
-        write(table)
+        write(table.schema, [table])
         print(f"Written: {args.output} ({count(table.num_rows, 'row')})")
     return 0
 
@@ -90,33 +70,6 @@ def _prints_blocks() -> bool:
     except (UnicodeError, LookupError):
         return False
     return True
-
-
-def _writer(output: str) -> Callable[["pa.Table"], None]:
-    suffix = PurePosixPath(output).suffix.lower()
-    if suffix not in (".csv", ".parquet"):
-        raise UserError(f"--output {output} ends in neither .csv nor .parquet; name it so.")
-
-    def write(table: "pa.Table") -> None:
-        import fsspec
-        import pyarrow as pa
-        import pyarrow.csv
-        import pyarrow.parquet
-
-        try:
-            with fsspec.open(output, "wb") as stream:
-                if suffix == ".parquet":
-                    pyarrow.parquet.write_table(table, stream, compression="zstd")
-                    return
-                at = table.schema.get_field_index("hour")
-                if at >= 0 and pa.types.is_timestamp(table.schema.field(at).type):
-                    # Whole hours: without the zeros of microseconds.
-                    table = table.set_column(at, "hour", table.column(at).cast(pa.timestamp("s")))
-                pyarrow.csv.write_csv(table, stream)
-        except OSError as error:
-            raise UserError(f"{output} cannot be written: {error.strerror or error}.") from error
-
-    return write
 
 
 def report(table: "pa.Table", width: int = 100, *, blocks: bool = True) -> str:

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from model.errors import UserError
 from model.windows import WindowPlan, WindowRule
-from pipeline.activity import activity, details, resolve_thresholds
-from pipeline.activity_command import _writer, report
+from pipeline.activity import activity, details
+from pipeline.activity_command import report
 from pipeline.deployments import Deployment
+from pipeline.output import writer
+from pipeline.thresholds import resolve_thresholds
 from tests.pipeline.test_deployments import placed
 
 DAY = dt.datetime(2024, 6, 1)
@@ -635,21 +637,21 @@ def test_the_chart_marks_hours_without_audio() -> None:
 def test_csv_and_parquet_hold_the_table(tmp_path: Any) -> None:
     table = long_table(days=1)
     for name in ("a.csv", "a.parquet"):
-        _writer(str(tmp_path / name))(table)
+        assert writer(str(tmp_path / name))(table.schema, [table]) == table.num_rows
     assert pyarrow.parquet.read_table(tmp_path / "a.parquet").equals(table)
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[0].replace('"', "") == ",".join(table.column_names)
     assert lines[1].replace('"', "") == "x,site 0,2024-06-01 00:00:00,1,2,0.5"
     assert len(lines) == 1 + table.num_rows
     with pytest.raises(UserError, match=r"neither \.csv nor \.parquet"):
-        _writer("a.xlsx")
+        writer("a.xlsx")
     with pytest.raises(UserError, match="cannot be written"):
-        _writer(str(tmp_path / "a.csv" / "b.csv"))(table)
+        writer(str(tmp_path / "a.csv" / "b.csv"))(table.schema, [table])
 
 
 def test_details_survive_parquet(tmp_path: Any) -> None:
     table = long_table(days=1)
-    _writer(str(tmp_path / "a.parquet"))(table)
+    writer(str(tmp_path / "a.parquet"))(table.schema, [table])
     about = details(pyarrow.parquet.read_table(tmp_path / "a.parquet"))
     assert about["by"] == "hour" and about["time_zone"] is None
     assert about["thresholds"] == HALF

@@ -1,0 +1,96 @@
+"""Thresholds: from which score on a label counts, of a bundle or as given."""
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.errors import UserError
+from pipeline.text import listed
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--threshold` and `--thresholds`."""
+    parser.add_argument(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="X|LABEL=X",
+        help="threshold of all labels or of one; may be repeated (default: the bundle's)",
+    )
+    parser.add_argument(
+        "--thresholds", metavar="BUNDLE", help="take the thresholds from another bundle"
+    )
+
+
+def thresholds_of(dataset: "Dataset", args: argparse.Namespace) -> dict[str, float]:
+    """The threshold of each label, as the options (`add_arguments`) or else the bundle say."""
+    from model.bundle import load_bundle
+
+    task, stored = dataset.identity["task"], None
+    if args.thresholds is not None:
+        stored = load_bundle(args.thresholds).thresholds
+    elif task != "singlelabel":
+        stored = dataset.bundle().thresholds
+    return resolve_thresholds(task, dataset.identity["labels"], stored, args.threshold)
+
+
+def resolve_thresholds(
+    task: str, labels: Sequence[str], stored: Mapping[str, float] | None, given: Iterable[str]
+) -> dict[str, float]:
+    """The threshold of each label: the `stored` ones of a bundle, changed by the `given`.
+
+    `given` are texts such as "0.5" (all labels) and "LABEL=0.5", the latter stronger wherever
+    they stand. Without stored ones single-label bundles have 0: their top label counts. Raises
+    UserError for a label or a number that cannot be read.
+    """
+    thresholds = dict.fromkeys(labels, 0.0) if task == "singlelabel" else {}
+    thresholds.update({k: v for k, v in (stored or {}).items() if k in labels})
+    named: dict[str, float] = {}
+    for text in given:
+        label, equals, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise UserError(
+                f"--threshold {text} is neither a number nor LABEL=NUMBER, such as 0.5."
+            ) from None
+        if not equals:
+            thresholds.update(dict.fromkeys(labels, value))
+        elif label not in labels:
+            raise UserError(
+                f"--threshold {text} names no label of the dataset; it has {listed(labels)}."
+            )
+        else:
+            named[label] = value
+    return thresholds | named
+
+
+def check_thresholds(
+    dataset: "Dataset", thresholds: Mapping[str, float], labels: Sequence[str] | None = None
+) -> None:
+    """UserError unless each label (by default all) has a threshold that the dataset can answer."""
+    identity = dataset.identity
+    labels = identity["labels"] if labels is None else labels
+    missing = [label for label in labels if label not in thresholds]
+    if missing:
+        raise UserError(
+            f"There is no threshold for {listed(missing)}: give --threshold, or a bundle with "
+            "all labels of the dataset as --thresholds."
+        )
+    least = float(identity["min_score"])
+    for label in labels:
+        value = thresholds[label]
+        if not 0 <= value <= 1:
+            raise UserError(f"The threshold of {label!r} is {value:g}; it must be from 0 to 1.")
+        # The top label of a single-label bundle is kept whatever its score.
+        if identity["task"] != "singlelabel" and np.float32(value) < np.float32(least):
+            raise UserError(
+                f"The threshold of {label!r} is {value:g}, but the dataset keeps scores from "
+                f"{least:g} on: give a --threshold of {least:g} or more, or detect into another "
+                "output with a lower --min-score."
+            )
