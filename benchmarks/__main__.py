@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("faults", "real_sound", "scale", "throughput")
+NAMES = ("events", "faults", "real_sound", "scale", "throughput")
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in NAMES:

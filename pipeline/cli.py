@@ -19,6 +19,7 @@ COMMANDS = {
     "detect": ("pipeline.detect_command", "run a bundle over an archive, into a dataset"),
     "deployments": ("pipeline.deployments_command", "where and when the sites were, from a table"),
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
+    "events": ("pipeline.events_command", "when each label was heard, as a table of events"),
 }
 INTERRUPTED = 130
 

@@ -34,7 +34,7 @@ def thresholds_of(dataset: "Dataset", args: argparse.Namespace) -> dict[str, flo
     task, stored = dataset.identity["task"], None
     if args.thresholds is not None:
         stored = load_bundle(args.thresholds).thresholds
-    elif task != "singlelabel":
+    elif task != "singlelabel" and all("=" in text for text in args.threshold):
         stored = dataset.bundle().thresholds
     return resolve_thresholds(task, dataset.identity["labels"], stored, args.threshold)
 
