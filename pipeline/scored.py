@@ -1,5 +1,6 @@
 """Which windows of a recording were scored: its plan, less what coverage and errors say is lost."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -100,9 +101,7 @@ def scored_windows(rule: WindowRule, covered: Covered) -> Scored:
     versions = [(row.duration_s, row.sample_rate) for row in covered.rows]
     parts = []
     for duration_s, rate in dict.fromkeys(versions):
-        plan = WindowPlan(rule, round(duration_s * rate), rate)
-        # Tables hold the same quotients, so that times can be compared as they are.
-        start_s, end_s = (samples / rate for samples in plan.bounds())
+        start_s, end_s = _bounds(rule, duration_s, rate)
         row = np.searchsorted(from_s, start_s, side="right") - 1
         own = scored_at_all & [version == (duration_s, rate) for version in versions]
         scored = (row >= 0) & own[row] & (start_s < to_s[row])
@@ -115,6 +114,18 @@ def scored_windows(rule: WindowRule, covered: Covered) -> Scored:
     start_s, end_s, row = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(start_s, kind="stable")
     return Scored(start_s[order], end_s[order], row[order])
+
+
+@functools.lru_cache(maxsize=8)
+def _bounds(
+    rule: WindowRule, duration_s: float, rate: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Bounds of all windows, in seconds; kept, as recordings mostly last as long as the last one.
+
+    Tables hold the same quotients, so that times can be compared as they are.
+    """
+    first, stop = WindowPlan(rule, round(duration_s * rate), rate).bounds()
+    return first / rate, stop / rate
 
 
 def to_table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
