@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from model.annotations import Annotation
 from model.events import Windows
-from model.intervals import Int64, Intervals, covering, place
+from model.timeline import Int64, Intervals, covering, place
 
 Float32 = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from model.annotations import Annotation
 from model.event_metrics import Agreement, match_events, match_frames, perfect_scores
 from model.events import EventRule, find_events, frame_scores
-from model.intervals import Intervals
+from model.timeline import Intervals
 from model.windows import WindowPlan, WindowRule
 
 Rows = list[tuple[int, float, float]]

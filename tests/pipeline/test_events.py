@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,20 @@ def test_events_run_on_across_slots_and_not_across_silence(out: Path) -> None:
     parts = [(start, end) for start, end in ((0.0, 6.75), (7.25, 18.0)) for _ in LABELS]
     assert [row[1:3] for row in every[name, 0]] == parts
     assert [row[0] for row in every[name, 0]] == [*LABELS, *LABELS]
+
+
+def test_events_end_where_a_shard_is_not_committed(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(out, tmp_path / "out")
+    (tmp_path / "out/coverage/site=Marsh/date=2024-06-02/part-00.parquet").unlink()
+    dataset = open_dataset(str(tmp_path / "out"))
+    # What was not scored is not in the mean either.
+    thresholds = medians(out)
+    events_of = found(dataset, thresholds, EventRule())
+    assert events_of == expected(tmp_path / "out", thresholds, EventRule())
+    every = found(dataset, dict.fromkeys(LABELS, 0.0), EventRule())
+    # The last window before midnight starts at 9.75 s.
+    name = "Marsh/20240601_235950.WAV"
+    assert [row[1:3] for row in every[name, 0]][3:] == [(7.25, 10.75)] * 3
 
 
 def test_times_are_those_of_the_predictions(out: Path) -> None:
