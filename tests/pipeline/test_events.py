@@ -143,11 +143,11 @@ def test_events_end_where_a_shard_is_not_committed(out: Path, tmp_path: Path) ->
     shutil.copytree(out, tmp_path / "out")
     (tmp_path / "out/coverage/site=Marsh/date=2024-06-02/part-00.parquet").unlink()
     dataset = open_dataset(str(tmp_path / "out"))
-    # What was not scored is not in the mean either.
-    thresholds = medians(out)
-    events_of = found(dataset, thresholds, EventRule())
-    assert events_of == expected(tmp_path / "out", thresholds, EventRule())
-    every = found(dataset, dict.fromkeys(LABELS, 0.0), EventRule())
+    # At the lowest scores, means that count what is not there would not reach the end.
+    query = "SELECT label, min(score) FROM predictions GROUP BY label"
+    lowest = dict(dataset.connection.sql(query).fetchall())
+    every = found(dataset, lowest, EventRule())
+    assert every == expected(tmp_path / "out", lowest, EventRule())
     # The last window before midnight starts at 9.75 s.
     name = "Marsh/20240601_235950.WAV"
     assert [row[1:3] for row in every[name, 0]][3:] == [(7.25, 10.75)] * 3
