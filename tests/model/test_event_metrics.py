@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.annotations import Annotation
-from model.event_metrics import Agreement, match_events, match_frames, perfect_scores
-from model.events import EventRule, find_events, frame_scores
+from model.event_metrics import Agreement, ceiling, match_events, match_frames, perfect_scores
+from model.events import EventRule, Frames, find_events, frame_scores
 from model.timeline import Intervals
 from model.windows import WindowPlan, WindowRule
 
@@ -88,26 +88,49 @@ def test_ratios_and_sums() -> None:
 
 
 def perfect(
-    calls: list[tuple[float, float]], window_s: float, hop_s: float, rule: EventRule
-) -> tuple[Agreement, Agreement]:
-    """Seconds and events that perfect windows over 60 s reach."""
+    calls: list[tuple[float, float]], window_s: float, hop_s: float
+) -> tuple[Frames, Intervals, Frames]:
+    """The frames of perfect windows over 60 s, the calls, and the frames by centre."""
     start, end = WindowPlan(WindowRule(window_s, hop_s), 60_000, 1000).bounds()
     windows = Intervals(np.zeros(len(start), np.int64), start / 1000, end / 1000)
     annotations = {0: [Annotation("a", begin, stop, "x") for begin, stop in calls]}
     scores = perfect_scores(windows, window_s, annotations, ["x"])
-    events = find_events(frame_scores(windows, scores, centre=rule.centre), [0.5], rule)
     truth = Intervals.of((0, begin, stop) for begin, stop in calls)
-    return match_frames(events.of_label(0), truth), match_events(events.of_label(0), truth)
+    mean, centre = (frame_scores(windows, scores, centre=centre) for centre in (False, True))
+    return mean, truth, centre
 
 
 def test_the_ceiling_of_windows_longer_than_the_calls() -> None:
-    # One window of 3 s for a call of 1 s; with the finest overlap its centre is found.
-    frames, events = perfect([(10.0, 11.0)], 3, 3, EventRule())
-    assert frames == Agreement(1, 3, 1) and events == Agreement(0, 1, 1)
-    frames, events = perfect([(10.0, 11.0)], 3, 0.25, EventRule(centre=True))
-    assert frames == Agreement(1, 3.25, 1)
-    frames, events = perfect([(12.0, 24.0)], 3, 3, EventRule())
-    assert frames.f1 == 1 and events.f1 == 1
+    # One window of 3 s is all that there is for a call of 1 s.
+    mean, truth, _ = perfect([(10.0, 11.0)], 3, 3)
+    assert ceiling(mean, [truth], EventRule()) == [(Agreement(1, 3, 1), Agreement(0, 1, 1))]
+    # Of the twelve windows that cover a moment of the call most hold half of it, and only there.
+    mean, truth, centre = perfect([(10.0, 11.0)], 3, 0.25)
+    assert ceiling(mean, [truth], EventRule()) == [(Agreement(1, 1, 1), Agreement(1, 1, 1))]
+    # By the nearest centre every window speaks for itself: 13 hold half of the call.
+    assert ceiling(centre, [truth], EventRule())[0][0] == Agreement(1, 3.25, 1)
+    mean, truth, _ = perfect([(12.0, 24.0)], 3, 3)
+    assert ceiling(mean, [truth], EventRule()) == [(Agreement(12, 12, 12), Agreement(1, 1, 1))]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 230), min_size=1, max_size=6, unique=True),
+    st.sampled_from([0.5, 1.0, 4.0]),
+    st.sampled_from([1.0, 1.5, 3.0]),
+    st.floats(0.05, 1),
+    st.builds(EventRule, st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])),
+)
+def test_no_threshold_of_perfect_scores_is_better_than_the_ceiling(
+    quarters: list[int], lasting: float, hop_s: float, threshold: float, rule: EventRule
+) -> None:
+    mean, truth, _ = perfect([(q / 4, q / 4 + lasting) for q in quarters], 3, hop_s)
+    ((frames, events),) = ceiling(mean, [truth], rule)
+    found = find_events(mean, [threshold], rule).of_label(0)
+    time = mean.scored_time()
+    assert (match_frames(found, truth, time).f1 or 0) <= (frames.f1 or 0)
+    assert (match_events(found, truth).f1 or 0) <= (events.f1 or 0)
+    assert frames.annotated == match_frames(truth, truth, time).both
 
 
 @settings(deadline=None)
