@@ -1,19 +1,21 @@
 """How well events agree with annotations: in seconds, and one to one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from model.annotations import Annotation
-from model.events import Windows
-from model.intervals import Int64, Intervals, covering, place
+from model.events import EventRule, Frames, Windows, find_events
+from model.timeline import Int64, Intervals, covering, place
 
 Float32 = npt.NDArray[np.float32]
 
 MIN_IOU = 0.5
 """Intersection over union from which two events are taken for the same."""
+CEILING_THRESHOLDS = np.linspace(0.05, 1, 20)
+"""Shares of positive windows that are tried for the ceiling."""
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -117,8 +119,7 @@ def perfect_scores(
     """The scores (n, n_labels) of a model that labels every window right: 1 or 0.
 
     A window is positive as it is in training (`label_windows`), and 0 where training leaves it
-    open. Events made of these scores by the rule and thresholds of a model's own show the most
-    that right windows of this length and hop give: the ceiling of the windows.
+    open.
     """
     from model.examples import label_windows
 
@@ -130,3 +131,31 @@ def perfect_scores(
         bounds = windows.start_s[rows], windows.end_s[rows]
         scores[rows], _ = label_windows(*bounds, window_s, heard, labels)
     return scores
+
+
+def ceiling(
+    perfect: Frames, annotated: Sequence[Intervals], rule: EventRule, min_iou: float = MIN_IOU
+) -> list[tuple[Agreement, Agreement]]:
+    """For each label the most that right windows of this length and hop reach: seconds, events.
+
+    `perfect` are the frames of `perfect_scores`, `annotated` what is annotated of each label. Both
+    agreements are those of the threshold that gives them the highest F1: on perfect scores it says
+    which share of the windows that cover a moment must be positive, and a model's scores can come
+    to any share, whatever its own threshold is.
+    """
+    scored = perfect.scored_time()
+    tried = [
+        find_events(perfect, np.full(len(annotated), threshold), rule)
+        for threshold in CEILING_THRESHOLDS
+    ]
+    return [
+        (
+            _best(match_frames(found.of_label(label), truth, scored) for found in tried),
+            _best(match_events(found.of_label(label), truth, min_iou) for found in tried),
+        )
+        for label, truth in enumerate(annotated)
+    ]
+
+
+def _best(agreements: Iterable[Agreement]) -> Agreement:
+    return max(agreements, key=lambda agreement: agreement.f1 or 0.0)

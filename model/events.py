@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.errors import UserError
-from model.intervals import Axis, Float64, Int64, Intervals, covering, place
+from model.timeline import Axis, Float64, Int64, Intervals, covering, place
 
 Float32 = npt.NDArray[np.float32]
 

@@ -68,3 +68,30 @@ def test_first_from_splits_the_windows(frames: int, hop: float, sample: int) -> 
     k = p.first_from(sample)
     assert all(p.start(i) < sample for i in range(k))
     assert all(p.start(i) >= sample for i in range(k, p.count))
+
+
+@example(225, 100, 1.125, 1.0, "pad")
+@example(5000, 11_025, 0.125, 0.125, "shift")
+@given(
+    st.integers(1, 50_000),
+    st.sampled_from([100, 441, 22_050, 384_000]),
+    st.floats(0.01, 10),
+    st.floats(0.05, 1),
+    st.sampled_from(["pad", "shift", "drop"]),
+)
+def test_bounds_are_those_of_the_windows_to_a_sample(frames, rate, window, share, tail) -> None:
+    hop = window * share
+    assume(hop >= 0.001 and hop * rate >= 1)
+    p = plan(frames, rate, window, hop, tail)
+    starts, ends = p.bounds()
+    assert starts.tolist() == [p.start(k) for k in range(p.count)]
+    assert (abs(ends - [p.end(k) for k in range(p.count)]) <= 1).all()
+    assert (np.diff(ends) >= 0).all() and ends[-1] == frames
+    assert (starts[1:] <= ends[:-1]).all(), "rounding leaves no sample between windows"
+
+
+@given(st.integers(2, 8), st.sampled_from([16_000, 22_050, 44_100, 11_025]), st.integers(1, 60))
+def test_bounds_of_windows_that_are_whole_hops_meet(parts: int, rate: int, seconds: int) -> None:
+    p = plan(seconds * rate + 7, rate, 1.0, 1.0 / parts)
+    starts, ends = p.bounds()
+    assert ends[:-parts].tolist() == starts[parts:].tolist()

@@ -538,7 +538,7 @@ def slow(
                         scores = {x: s for x, s in scores.items() if x == top}
                     for x, score in scores.items():
                         positive[x, *hour] += score >= 0.5
-                stop = plans[r.name].end(heard[r.name][-1]) / r.rate
+                stop = plans[r.name].bounds()[1][heard[r.name][-1]] / r.rate
                 end = max(end, begin(r) + dt.timedelta(seconds=stop))
     return {(x, *hour): (positive[x, *hour], count) for hour, count in scored.items() for x in "xy"}
 
