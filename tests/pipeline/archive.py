@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from model.architecture import Architecture
 from model.bundle import Bundle, Task
 from model.frontend import FrontEnd, default_hop_length
 from model.network import build_network
@@ -21,9 +22,8 @@ def tiny_bundle(folder: Path, task: Task = "multilabel", seed: int = 0) -> Bundl
 
     keras.utils.set_random_seed(seed)
     front_end = FrontEnd(RATE, 1.0, 256, default_hop_length(RATE, 1.0), 128)
-    network = build_network(
-        front_end, len(LABELS), task, mean=-40, variance=400, filters=(2, 2, 4, 4)
-    )
+    small = Architecture(filters=(2, 2, 4, 4))
+    network = build_network(small, front_end, len(LABELS), task, mean=-40, variance=400)
     return bundle_of(folder, [network], front_end, LABELS, task)
 
 
