@@ -70,12 +70,15 @@ def paper_bundle(path: Path, labels: int = 19) -> Path:
     import_quietly()
     import keras
 
+    from model.architecture import Architecture
     from model.bundle import write_bundle
     from model.frontend import FrontEnd
     from model.network import build_network
 
     keras.utils.set_random_seed(1)
-    network = build_network(FrontEnd(), labels, "multilabel", mean=-30, variance=400)
+    network = build_network(
+        Architecture(), FrontEnd(), labels, "multilabel", mean=-30, variance=400
+    )
     logits = network.get_layer("logits")
     kernel, bias = logits.get_weights()
     logits.set_weights([kernel * 3, bias - 3.5])

@@ -1,7 +1,9 @@
 """Networks for images, from Keras, whose features a new head classifies."""
 
 import re
+import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,9 @@ def backbone_features(x: Any, architecture: Architecture, momentum: float) -> An
 
     backbone = FUNCTIONS[architecture.name]
     weights = _weights(architecture, backbone)
-    x = layers.Resizing(backbone.size, backbone.size, name="resize")(x)
+    # Not the layer Resizing: what follows it in a network is then in training mode, unless told
+    # otherwise at each call (keras-team/keras issue 23166).
+    x = keras.ops.image.resize(x, (backbone.size,) * 2, data_format="channels_last")
     x = layers.Concatenate(name="rgb")([x, x, x])
     x = layers.Rescaling(
         PIXEL_STD * backbone.scale,
@@ -67,8 +71,18 @@ def backbone_features(x: Any, architecture: Architecture, momentum: float) -> An
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum
     if weights is not None:
-        network.set_weights(weights)
+        assign_weights(network, weights)
     return layers.GlobalAveragePooling2D(name="features")(network.output)
+
+
+def assign_weights(network: Any, weights: list[Any]) -> None:
+    """Gives a network all its weights; `set_weights` alone leaves normalisation as it was."""
+    import keras
+
+    network.set_weights(weights)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def _build(architecture: Architecture, backbone: Backbone, **options: Any) -> Any:
@@ -109,7 +123,8 @@ def _weights(architecture: Architecture, backbone: Backbone) -> list[Any] | None
 
 def _download(architecture: Architecture, backbone: Backbone, shape: tuple[int, ...]) -> Any:
     try:
-        return _build(architecture, backbone, weights="imagenet", input_shape=shape)
+        with redirect_stdout(sys.stderr):  # Keras tells there how far it is.
+            return _build(architecture, backbone, weights="imagenet", input_shape=shape)
     except Exception as error:  # Keras raises no other where it cannot download.
         alpha = "" if architecture.width is None else f"alpha={architecture.width:g}, "
         file = f"{architecture.name}.weights.h5"

@@ -21,9 +21,13 @@ MODULES = {
     "keras.src.models.sequential",
 }
 """Where Keras's own parts of a network are."""
-OPERATIONS = {("keras.src.ops.numpy", "Add"), ("keras.src.ops.numpy", "Multiply")}
-"""Operations that some of Keras's networks have outside layers: sums and products of tensors. Their
-module has others, which stay refused."""
+OPERATIONS = {
+    ("keras.src.ops.image", "Resize"),
+    ("keras.src.ops.numpy", "Add"),
+    ("keras.src.ops.numpy", "Multiply"),
+}
+"""Operations that backbones have outside layers: they compute tensors from tensors and no more. The
+others of their modules stay refused."""
 PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "slice"}
 """Values that have no module."""
 REFUSED = {

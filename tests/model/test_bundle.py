@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.architecture import Architecture
 from model.bundle import (
     Bundle,
     check_vacant,
@@ -43,7 +44,8 @@ def network(seed: int, n_labels: int = 2, compiled: bool = False) -> Any:
     import keras
 
     keras.utils.set_random_seed(seed)
-    model = build_network(FRONT_END, n_labels, "multilabel", mean=-30, variance=400, filters=(4, 4))
+    small = Architecture(filters=(4, 4))
+    model = build_network(small, FRONT_END, n_labels, "multilabel", mean=-30, variance=400)
     if compiled:
         model.compile("adam", lambda y, p: (y - p) ** 2)
     return model

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model import runtime
+from model.architecture import Architecture
 from model.bundle import Bundle, Task
 from model.errors import UserError
 from model.frontend import FrontEnd
@@ -42,7 +43,7 @@ def network(front_end: FrontEnd, seed: int, task: Task, filters: tuple[int, ...]
     import keras
 
     keras.utils.set_random_seed(seed)
-    made = build_network(front_end, 3, task, mean=-40, variance=225, filters=filters)
+    made = build_network(Architecture(filters=filters), front_end, 3, task, mean=-40, variance=225)
     rng = np.random.default_rng(seed)
     for layer in made.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -184,9 +185,9 @@ def test_networks_unlike_the_papers_are_converted_too(tmp_path: Path, kind: str)
 
 def test_the_papers_network_is_put_into_openvinos_order() -> None:
     """It would be right without, at more than twice the time."""
-    from model.openvino_engine import _channels_first
+    from model.channels_first import channels_first
 
-    changed = _channels_first(network(SMALL, 1, "multilabel", (4, 8)))
+    changed = channels_first(network(SMALL, 1, "multilabel", (4, 8)))
     orders = [layer.data_format for layer in changed.layers if hasattr(layer, "data_format")]
     assert orders == ["channels_first"] * 5
 

@@ -64,9 +64,9 @@ def test_the_task_decides_what_scores_are() -> None:
     small = front_end(0.25, n_mels=16)
     x = np.random.default_rng(0).normal(0, 1, (5, *small.input_shape)).astype(np.float32)
     keras.utils.set_random_seed(0)
-    one = np.asarray(build_network(small, 3, "singlelabel", filters=(4, 4))(x))
+    one = np.asarray(build_network(Architecture(filters=(4, 4)), small, 3, "singlelabel")(x))
     np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-6)
-    many = np.asarray(build_network(small, 3, "multilabel", filters=(4, 4))(x))
+    many = np.asarray(build_network(Architecture(filters=(4, 4)), small, 3, "multilabel")(x))
     assert ((many > 0) & (many < 1)).all()
     assert (np.abs(many.sum(axis=1) - 1) > 1e-6).all()
 

@@ -5,6 +5,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from model.architecture import Architecture
 from model.bundle import Task
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
@@ -23,7 +24,8 @@ def network(seed: int, n_labels: int = 3) -> Any:
     import keras
 
     keras.utils.set_random_seed(seed)
-    return build_network(FRONT_END, n_labels, "multilabel", mean=-30, variance=400, filters=(4, 4))
+    small = Architecture(filters=(4, 4))
+    return build_network(small, FRONT_END, n_labels, "multilabel", mean=-30, variance=400)
 
 
 def scorer(path: Path, networks: list[Any]) -> Scorer:

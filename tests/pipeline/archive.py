@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from model.architecture import Architecture
 from model.bundle import Bundle, Task
 from model.frontend import FrontEnd, default_hop_length
 from model.network import build_network
@@ -31,9 +32,8 @@ def tiny_bundle(
 
     keras.utils.set_random_seed(seed)
     front_end = FrontEnd(RATE, 1.0, 256, default_hop_length(RATE, 1.0), 128)
-    network = build_network(
-        front_end, len(LABELS), task, mean=-40, variance=400, filters=(2, 2, 4, 4)
-    )
+    small = Architecture(filters=(2, 2, 4, 4))
+    network = build_network(small, front_end, len(LABELS), task, mean=-40, variance=400)
     rejecter = None
     if rejects:
         far = rejecter_of(front_end, len(LABELS), 4, task)

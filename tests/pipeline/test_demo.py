@@ -112,7 +112,7 @@ def test_the_demos_options_are_the_training_commands(tmp_path: Path) -> None:
     train_command.add_arguments(parser)
     places = ["--audio", "a", "--annotations", "b", "--output", str(tmp_path / "bundle")]
     options = make_options(parser.parse_args([*places, *(x for pair in TRAINING for x in pair)]))
-    assert options.filters == (16, 16, 32, 32)
+    assert options.architecture.filters == (16, 16, 32, 32)
     assert (options.front_end.window_s, options.front_end.n_frames) == (3.0, 128)
 
 
