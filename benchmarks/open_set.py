@@ -23,10 +23,12 @@ from model.architecture import Architecture
 from model.examples import Examples
 from model.fitting import FitOptions
 from model.frontend import FrontEnd
+from model.material import Material, Rows, prepare
 from model.member_fitting import Recipe, fit_network
 from model.open_set import OpenSetResult, leave_one_out, table
 from model.runtime import make_deterministic
-from model.training import Material, Rows, TrainOptions, prepare, print_to_stderr
+from model.train_options import TrainOptions
+from model.training import print_to_stderr
 
 GROUP = r"(?:^\d-|_\d{8}_)(\d+)"
 """The freesound_id in ESC-10's names, the time of day in those of a recorder."""

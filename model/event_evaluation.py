@@ -9,9 +9,9 @@ import numpy.typing as npt
 from model.annotations import Annotation, AnnotationSet
 from model.event_metrics import Agreement, match_events, match_frames, perfect_scores
 from model.events import EventRule, Windows, find_events, frame_scores
-from model.timeline import Intervals
 from model.metrics import macro
 from model.scored import ScoredWindows
+from model.timeline import Intervals
 
 Float32 = npt.NDArray[np.float32]
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from model.train_options import add_train_options, train_options_of
+from model.train_arguments import add_train_arguments, train_options_of
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `dawnchorus train`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
-    add_train_options(parser)
+    add_train_arguments(parser)
     parser.add_argument(
         "--output", required=True, metavar="BUNDLE", help="new folder (or URL) of the bundle"
     )

@@ -1,279 +1,100 @@
-"""The options of training on the command line, without TensorFlow."""
+"""What training is asked for."""
 
-import argparse
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal, get_args
 
-from model.architecture_options import add_architecture_options, architecture_of
-from model.augmentation_options import add_augmentation_options, augmentation_of
-
-if TYPE_CHECKING:
-    from model.frontend import FrontEnd
-    from model.training import TrainOptions
-
-
-def add_train_options(parser: argparse.ArgumentParser) -> None:
-    """Adds all options that `train_options_of` reads, but for the bundle's place."""
-    add = parser.add_argument
-    add("--audio", type=Path, required=True, metavar="DIR", help="folder of the recordings")
-    add(
-        "--annotations",
-        type=Path,
-        required=True,
-        metavar="DIR_OR_FILE",
-        help="Raven selection tables (their folder, or one), a CSV (file, start, end, label; "
-        "or file, label for whole clips), or a folder with one subfolder of audio per class",
-    )
-    add(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="folder of spectrograms and checkpoints, kept for later use (default: beside the "
-        "output, removed at the end); the same command after a kill goes on from them",
-    )
-
-    labels = parser.add_argument_group("labels").add_argument
-    labels(
-        "--label-column",
-        metavar="NAME",
-        help="column of the labels (default: Annotation, Species or Label)",
-    )
-    labels(
-        "--label-map",
-        type=Path,
-        metavar="CSV",
-        help="columns label and new_label: renames, merges or (empty) ignores labels",
-    )
-    labels(
-        "--unannotated",
-        choices=("skip", "negative"),
-        default="skip",
-        help="recordings without a table or row: left out, or taken to hold no label "
-        "(default: skip)",
-    )
-    labels(
-        "--task",
-        choices=("multilabel", "singlelabel"),
-        help="default: singlelabel if all are whole clips with one label each",
-    )
-
-    front = parser.add_argument_group("front end (names as in librosa)").add_argument
-    front("--sample-rate", type=int, default=16_000, metavar="HZ", help="default: 16000")
-    front("--window", type=float, default=8.0, metavar="S", help="seconds (default: 8)")
-    front("--n-fft", type=int, default=1024, metavar="N", help="samples (default: 1024)")
-    front(
-        "--hop-length",
-        type=int,
-        metavar="N",
-        help="samples (default: 512, shorter where a window would have fewer than 128 frames)",
-    )
-    front("--n-mels", type=int, default=128, metavar="N", help="default: 128")
-    front("--fmin", type=float, default=0.0, metavar="HZ", help="default: 0")
-    front("--fmax", type=float, metavar="HZ", help="default: half the sample rate")
-    front(
-        "--db-ref",
-        type=_db_ref,
-        default="max",
-        metavar="max|POWER",
-        help="power of 0 dB: each window's maximum, or a number (default: max)",
-    )
-    front(
-        "--top-db",
-        type=_top_db,
-        default=80.0,
-        metavar="DB|none",
-        help="range kept below a window's maximum (default: 80)",
-    )
-
-    network = parser.add_argument_group("network")
-    add_architecture_options(network)
-
-    split = parser.add_argument_group("division of the recordings").add_argument
-    split("--hop", type=float, metavar="S", help="seconds between windows (default: the window)")
-    split(
-        "--group-by",
-        metavar="COLUMN|REGEX",
-        help="what is kept together: a column of the annotations, or a pattern in the "
-        "recording's path (default: the recording)",
-    )
-    split(
-        "--validation",
-        type=float,
-        default=0.2,
-        metavar="F",
-        help="share that decides when training stops (default: 0.2; 0: none, all epochs)",
-    )
-    split(
-        "--folds",
-        type=int,
-        default=0,
-        metavar="N",
-        help="N networks, each validated on another Nth, whose scores are averaged (default: one "
-        "network)",
-    )
-    split(
-        "--networks",
-        type=int,
-        default=1,
-        metavar="N",
-        help="networks that differ in their seed alone, whose scores are averaged (default: 1)",
-    )
-    split(
-        "--holdout",
-        type=float,
-        default=0.0,
-        metavar="F",
-        help="share that no network has anything of, for metrics and thresholds (default: 0)",
-    )
-
-    fit = parser.add_argument_group("training").add_argument
-    fit("--epochs", type=int, default=100, metavar="N", help="at most (default: 100)")
-    fit(
-        "--patience",
-        type=_patience,
-        default=10,
-        metavar="N|none",
-        help="epochs without a lower validation loss before training stops (default: 10)",
-    )
-    fit("--learning-rate", type=float, default=1e-4, metavar="R", help="Adam's (default: 0.0001)")
-    fit(
-        "--schedule",
-        choices=("constant", "cosine"),
-        default="constant",
-        help="the rate's course: constant (default), or rising and then falling to 0 as a cosine",
-    )
-    fit("--weight-decay", type=float, default=0.0, metavar="D", help="AdamW's (default: 0)")
-    fit("--batch-size", type=int, default=32, metavar="N", help="windows (default: 32)")
-    fit(
-        "--fine-tune",
-        type=int,
-        default=10,
-        metavar="N",
-        help="epochs of a whole backbone, after those of its head (default: 10; 0: stays frozen)",
-    )
-    fit(
-        "--fine-tune-rate",
-        type=float,
-        metavar="R",
-        help="learning rate of these (default: a tenth)",
-    )
-    fit(
-        "--training-precision",
-        choices=("auto", "float32", "mixed_float16", "mixed_bfloat16"),
-        default="auto",
-        help="auto (default): Keras's mixed_float16 on a GPU, else float32",
-    )
-    fit("--seed", type=int, default=1, metavar="N", help="default: 1")
-
-    add_augmentation_options(parser.add_argument_group("augmentation"))
-
-    after = parser.add_argument_group("scores and thresholds").add_argument
-    after(
-        "--threshold-goal",
-        default="f1",
-        metavar="GOAL",
-        help="what thresholds are chosen for: f1 (default), f0.5 or another F-beta, or a "
-        "precision such as precision=0.9",
-    )
-    after(
-        "--calibrate",
-        choices=("none", "platt", "isotonic", "temperature"),
-        default="none",
-        help="make scores probabilities on the hold-out: platt or isotonic (multilabel), "
-        "temperature (singlelabel; default: none)",
-    )
+from model.annotations import Unannotated
+from model.bundle import Task
+from model.calibration import Method
+from model.errors import UserError, require
+from model.frontend import FrontEnd
+from model.member_fitting import Recipe
+from model.rejection import KNOWN_SHARE
+from model.rejection import Method as RejectMethod
+from model.rejection import check_method as check_rejecter
+from model.threshold_facts import Goal
+from model.windows import WindowRule
 
 
-def front_end_of(args: argparse.Namespace) -> "FrontEnd":
-    """The front end of a parsed command line; UserError for values out of range."""
-    from dataclasses import replace
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `train` needs, as the command line's options of the same names.
 
-    from model.frontend import FrontEnd, default_hop_length
+    `hop_s` None is the front end's window; `task` None follows from the annotations; `group_by`
+    None keeps each recording's windows together. `holdout` and `validation` are shares of the
+    groups' windows, 0 none; `folds` 0 is one split, of which `networks` are trained. `work` is a
+    folder for what may be used again; None is one beside the output, removed at the end. Raises
+    UserError for values out of range and for a network that does not fit the front end.
+    """
 
-    hop_length = args.hop_length
-    front_end = FrontEnd(
-        sample_rate=args.sample_rate,
-        window_s=args.window,
-        n_fft=args.n_fft,
-        hop_length=1 if hop_length is None else hop_length,
-        n_mels=args.n_mels,
-        fmin=args.fmin,
-        fmax=args.fmax,
-        db_ref=args.db_ref,
-        top_db=args.top_db,
-    )
-    if hop_length is not None:
-        return front_end
-    # Only now: the default follows from rate and window, which had to be checked first.
-    return replace(front_end, hop_length=default_hop_length(args.sample_rate, args.window))
+    audio: Path
+    annotations: Path
+    output: str
+    label_column: str | None = None
+    label_map: Path | None = None
+    unannotated: Unannotated = "skip"
+    task: Task | None = None
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    hop_s: float | None = None
+    group_by: str | None = None
+    holdout: float = 0.0
+    validation: float = 0.2
+    folds: int = 0
+    networks: int = 1
+    recipe: Recipe = field(default_factory=Recipe)
+    reject: RejectMethod | Literal["none"] = "none"
+    reject_share: float = KNOWN_SHARE
+    threshold_goal: Goal = field(default_factory=Goal)
+    calibrate: Method | Literal["none"] = "none"
+    background: str | None = None
+    work: Path | None = None
 
+    def __post_init__(self) -> None:
+        require(0 <= self.validation < 1, "validation", self.validation, "from 0 to below 1")
+        require(0 <= self.holdout < 1, "holdout", self.holdout, "from 0 to below 1")
+        require(self.folds == 0 or self.folds >= 2, "folds", self.folds, "0 (none), 2 or more")
+        require(self.networks >= 1, "networks", self.networks, "1 or more")
+        require(self.folds == 0 or self.networks == 1, "networks", self.networks, "1 with --folds")
+        names = (None, *get_args(Task))
+        require(self.task in names, "task", self.task, "multilabel or singlelabel")
+        names = get_args(Unannotated)
+        require(self.unannotated in names, "unannotated", self.unannotated, "skip or negative")
+        names = ("none", *get_args(Method))
+        require(self.calibrate in names, "calibrator", self.calibrate, " or ".join(names))
+        if self.calibrate != "none" and not self.holdout:
+            raise UserError(
+                f"--calibrate {self.calibrate} needs sound that no network has anything of; give "
+                "--holdout 0.2 too."
+            )
+        if self.reject != "none":
+            check_rejecter(self.reject, self.reject_share)
+            if not self.holdout and (self.folds or not self.validation):
+                raise UserError(
+                    f"--reject {self.reject} needs known sound that no network has learnt from; "
+                    "give --holdout 0.2 too."
+                )
+        self.recipe.architecture.check_fit(self.front_end)
+        self.window_rule()
 
-def train_options_of(args: argparse.Namespace, output: str) -> "TrainOptions":
-    """The options of a parsed command line; UserError for values out of range."""
-    from model.fitting import FitOptions
-    from model.member_fitting import Recipe
-    from model.threshold_facts import Goal
-    from model.training import TrainOptions
+    def window_rule(self) -> WindowRule:
+        """How the annotated recordings are cut."""
+        window_s = self.front_end.window_s
+        return WindowRule(window_s, self.hop_s if self.hop_s is not None else window_s)
 
-    fit = FitOptions(
-        epochs=args.epochs,
-        patience=args.patience,
-        learning_rate=args.learning_rate,
-        schedule=args.schedule,
-        weight_decay=args.weight_decay,
-        batch_size=args.batch_size,
-        seed=args.seed,
-    )
-    recipe = Recipe(
-        architecture=architecture_of(args),
-        fit=fit,
-        augmentation=augmentation_of(args),
-        fine_tune=args.fine_tune,
-        fine_tune_rate=args.fine_tune_rate,
-        precision=args.training_precision,
-    )
-    return TrainOptions(
-        audio=args.audio,
-        annotations=args.annotations,
-        output=output,
-        label_column=args.label_column,
-        label_map=args.label_map,
-        unannotated=args.unannotated,
-        task=args.task,
-        front_end=front_end_of(args),
-        hop_s=args.hop,
-        group_by=args.group_by,
-        holdout=args.holdout,
-        validation=args.validation,
-        folds=args.folds,
-        networks=args.networks,
-        recipe=recipe,
-        threshold_goal=Goal.parse(args.threshold_goal),
-        calibrate=args.calibrate,
-        background=args.background,
-        work=args.work,
-    )
-
-
-def _db_ref(text: str) -> float | str:
-    return text if text == "max" else _float(text, "max")
-
-
-def _top_db(text: str) -> float | None:
-    return None if text == "none" else _float(text, "none")
-
-
-def _float(text: str, word: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither {word} nor a number") from None
-
-
-def _patience(text: str) -> int | None:
-    if text == "none":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither none nor a number") from None
+    def to_json(self) -> dict[str, Any]:
+        """The options that shape training; no places, so that a copy elsewhere is the same."""
+        return {
+            "unannotated": self.unannotated,
+            "hop_s": self.window_rule().hop_s,
+            "group_by": self.group_by,
+            "holdout": self.holdout,
+            "validation": 0.0 if self.folds else self.validation,
+            "folds": self.folds,
+            "networks": self.networks,
+            **self.recipe.to_json(),
+            "threshold_goal": str(self.threshold_goal),
+            "calibrate": self.calibrate,
+            "reject": self.reject,
+            "reject_share": self.reject_share,
+        }

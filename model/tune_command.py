@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from model.errors import UserError
 from model.search_space import STANDARD, SearchSpace, read_space
-from model.train_options import add_train_options
+from model.train_arguments import add_train_arguments
 
 if TYPE_CHECKING:
     from model.trials import Trial
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train the best configuration on all recordings, into DIR/refit.bundle",
     )
-    add_train_options(parser)
+    add_train_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

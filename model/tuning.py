@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from model.errors import UserError
 from model.search_space import SearchSpace
-from model.train_options import add_train_options, train_options_of
+from model.train_arguments import add_train_arguments, train_options_of
 from model.trials import Trial, Trials, check_same, is_hopeless, ranked
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
-    from model.training import TrainOptions
+    from model.train_options import TrainOptions
 
 FIXED = {
     "audio",
@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(allow_abbrev=False)
-    add_train_options(parser)
+    add_train_arguments(parser)
     return parser
 
 
@@ -208,8 +208,9 @@ class _HopelessError(Exception):
 
 
 def _train(search: Search, trial: Trial) -> Trial:
+    from model.material import prepare
     from model.runtime import make_deterministic
-    from model.training import fit_networks, prepare
+    from model.training import fit_networks
 
     place = search.trials.place(trial.number)
     options = search.options(trial.values, place / "bundle")
@@ -270,14 +271,16 @@ def _apart(
 
 
 def _write_trial(search: Search, trial: Trial, target: Path) -> "Bundle":
+    from model.bundling import write_fitted
+    from model.material import prepare
     from model.runtime import make_deterministic
-    from model.training import fit_networks, prepare, write
+    from model.training import fit_networks
 
     options = search.options(trial.values, target)
     material = prepare(options, search.work, _silent)
     make_deterministic(options.recipe.fit.seed)
     fitted = fit_networks(options, material, search.trials.place(trial.number), _silent)
-    return write(options, material, fitted)
+    return write_fitted(options, material, fitted)
 
 
 def _refit(search: Search, trial: Trial, target: Path) -> "Bundle":

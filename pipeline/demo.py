@@ -112,8 +112,8 @@ def _train(arguments: list[str]) -> "Bundle":
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "2", "TF_NUM_INTEROP_THREADS": "2"}
     import argparse
 
+    from model.train_arguments import train_options_of
     from model.train_command import add_arguments
-    from model.train_options import train_options_of
     from model.training import train
 
     parser = argparse.ArgumentParser()

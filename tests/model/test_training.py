@@ -21,8 +21,9 @@ from model.fitting import FitOptions
 from model.frontend import FrontEnd
 from model.member_fitting import Recipe
 from model.scorer import Scorer
-from model.train_options import train_options_of
-from model.training import TrainOptions, train
+from model.train_arguments import train_options_of
+from model.train_options import TrainOptions
+from model.training import train
 
 RATE = 8000
 FRONT_END = FrontEnd(sample_rate=RATE, window_s=0.5, n_fft=256, hop_length=100, n_mels=32)
