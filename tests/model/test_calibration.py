@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
@@ -39,6 +39,7 @@ def softmax(logits: Any) -> Any:
 
 
 @pytest.mark.parametrize("method", ["platt", "isotonic"])
+@settings(deadline=None)  # The first example imports scikit-learn or scipy.
 @given(
     pairs=st.lists(st.tuples(st.booleans(), SCORES), min_size=1, max_size=20),
     new=st.lists(SCORES, min_size=1, max_size=10),
@@ -50,6 +51,7 @@ def test_a_calibrator_is_monotone_within_0_and_1(method: str, pairs: Any, new: A
     assert (np.diff(found[:, 0]) >= 0).all() and (found >= 0).all() and (found <= 1).all()
 
 
+@settings(deadline=None)  # The first example imports scikit-learn or scipy.
 @given(st.lists(st.tuples(st.booleans(), SCORES), min_size=2, max_size=30))
 def test_isotonic_never_worsens_the_loss_on_what_it_saw(pairs: Any) -> None:
     truth, scores = (np.array(x) for x in zip(*pairs, strict=True))

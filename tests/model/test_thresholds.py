@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import fbeta_score, precision_score, recall_score
 
@@ -101,6 +101,7 @@ def test_windows_of_one_group_promise_less() -> None:
     assert together == (pytest.approx(0.025, abs=1e-3), 1)
 
 
+@settings(deadline=None)  # The first example imports scikit-learn or scipy.
 @given(PAIRS, GOALS)
 def test_what_is_told_is_what_scikit_learn_finds(
     pairs: list[tuple[bool, float]], goal: str
@@ -123,6 +124,7 @@ def test_what_is_told_is_what_scikit_learn_finds(
     assert threshold == float(str(np.float32(threshold)))
 
 
+@settings(deadline=None)  # The first example imports scikit-learn or scipy.
 @given(PAIRS, GOALS)
 def test_no_threshold_is_better(pairs: list[tuple[bool, float]], goal: str) -> None:
     sample = checked(*zip(*pairs, strict=True))
