@@ -3,7 +3,16 @@
 import importlib
 import sys
 
-NAMES = ("embeddings", "events", "faults", "open_set", "real_sound", "scale", "throughput")
+NAMES = (
+    "embeddings",
+    "events",
+    "faults",
+    "networks",
+    "open_set",
+    "real_sound",
+    "scale",
+    "throughput",
+)
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in NAMES:

@@ -106,7 +106,7 @@ class Architecture:
         # A tenth leaves the first convolution of either MobileNet at least 3 filters.
         _require(width is None or 0.1 <= width <= 4, "width", width, "from 0.1 to 4")
         known = IMAGENET_WIDTHS.get(self.name, ())
-        if self.weights == "imagenet" and known and self.resolved().width not in known:
+        if self.weights == "imagenet" and known and width not in (None, *known):
             raise UserError(
                 f"There are no ImageNet weights for {self.name} of width {width}; use "
                 f"{_words(map(str, known))}."

@@ -1,26 +1,55 @@
-import dataclasses
+"""Every architecture: its layers, one step of training, and a bundle that either engine scores."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-from model.errors import UserError
+from model.architecture import BACKBONES, OWN, Architecture
+from model.bundle import keras_bytes
 from model.frontend import FrontEnd, default_hop_length
-from model.network import build_network, check_fit
+from model.network import build_network
+from model.network_file import problem_of
+from model.scorer import Scorer
+from tests.bundles import bundle_of
+from tests.model.test_engines import some_spectrograms
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = FrontEnd(sample_rate=8000, window_s=0.5, n_fft=256, hop_length=62, n_mels=64)
+TINY = FrontEnd(window_s=0.25, hop_length=default_hop_length(16000, 0.25), n_mels=16)
+LABELS = ("chirp", "trill", "buzz")
+WAYS = [
+    *(Architecture(name) for name in OWN if name != "morgan2021"),
+    Architecture(filters=(8, 8), kernel=5, pools=(2, 3), dense=6, dropout=0.5, head="average"),
+    Architecture("mobilenet", width=0.25, dense=8),
+]
 
 
-def front_end(window_s: float, hop_length: int | None = None, **values: int) -> FrontEnd:
-    hop = default_hop_length(16000, window_s) if hop_length is None else hop_length
-    return dataclasses.replace(FrontEnd(window_s=window_s, hop_length=hop), **values)
-
-
-@pytest.mark.parametrize("window_s", [0.25, 0.5, 3.0, 8.0])
-def test_the_papers_network_fits_the_default_hop_length(window_s: float) -> None:
-    check_fit(front_end(window_s))
+def one_of(architecture: Architecture, seed: int = 1) -> Any:
+    """A network as training leaves it: statistics of its input, and scores that differ."""
+    keras.utils.set_random_seed(seed)
+    network = build_network(architecture, SMALL, 3, "multilabel", mean=-40, variance=225)
+    spectrograms = some_spectrograms(SMALL.input_shape, 4)
+    norms = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+    for layer in norms:
+        layer.momentum = 0.0  # One call gives it the statistics of these.
+    embed = keras.Model(network.input, network.get_layer("logits").input)
+    embed(spectrograms, training=True)
+    for layer in norms:
+        layer.momentum = 0.9
+    logits = network.get_layer("logits")
+    kernel, bias = logits.get_weights()
+    embeddings = np.asarray(embed(spectrograms, training=False))
+    logits.set_weights([kernel / np.std(embeddings @ kernel), bias])
+    return network
 
 
 def test_the_papers_layers() -> None:
-    network = build_network(FrontEnd(), 19, "multilabel")
+    network = build_network(Architecture(), FrontEnd(), 19, "multilabel")
     assert network.input_shape == (None, 128, 251)
     shapes = [
         (layer.name, layer.output.shape[1:])
@@ -35,44 +64,148 @@ def test_the_papers_layers() -> None:
         ("flat", (128,)),
         ("logits", (19,)),
     ]
+    assert [type(layer).__name__ for layer in network.layers[3:7]] == [
+        "Conv2D",
+        "BatchNormalization",
+        "ReLU",
+        "MaxPooling2D",
+    ]
 
 
-def test_the_shortest_hop_that_fits_is_named_and_fits() -> None:
-    # 3 s at 16 kHz are 48,000 samples: 1 + 48000 // 377 = 128 frames, at 378 there are 127.
-    with pytest.raises(UserError, match=r"hop length of at most 377, a window of at least 4\.064"):
-        check_fit(front_end(3.0, 512))
-    with pytest.raises(UserError, match="has 127"):
-        check_fit(front_end(3.0, 378))
-    check_fit(front_end(3.0, 377))
-    check_fit(front_end(4.064, 512))
+def test_sprengels_layers() -> None:
+    network = build_network(Architecture("sprengel2016"), FrontEnd(), 10, "singlelabel")
+    convolutions = [x for x in network.layers if isinstance(x, keras.layers.Conv2D)]
+    assert [(x.filters, *x.kernel_size, *x.strides) for x in convolutions] == [
+        (64, 5, 5, 1, 2),
+        (64, 5, 5, 1, 1),
+        (128, 5, 5, 1, 1),
+        (256, 5, 5, 1, 1),
+        (256, 3, 3, 1, 1),
+    ]
+    assert network.get_layer("norm_5").output.shape == (None, 4, 3, 256)
+    assert [layer.name for layer in network.layers[-6:]] == [
+        "flat",
+        "dense_dropout",
+        "dense",
+        "dropout",
+        "logits",
+        "scores",
+    ]
+    assert network.get_layer("dense").units == 1024
+    assert network.get_layer("dropout").rate == network.get_layer("dense_dropout").rate == 0.4
 
 
-def test_too_few_mels_are_refused_and_fewer_filters_fit() -> None:
-    small = front_end(8.0, n_mels=64)
-    with pytest.raises(UserError, match=r"128 mels.*has 64.*at most 3 filters"):
-        check_fit(small)
-    check_fit(small, (64, 64, 128))
+def test_pnwcnets_layers() -> None:
+    # Its own input, of 257 bins and 1000 frames, and its 135 labels.
+    front_end = FrontEnd(8000, 999 * 96 / 8000, 512, 96, 257)
+    network = build_network(Architecture("pnwcnet5"), front_end, 135, "multilabel")
+    assert network.input_shape == (None, 257, 1000)
+    weights = 25 * (32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128) + 32 + 32 + 64 * 2
+    weights += 128 * 2 + 4 * 15 * 128 * 512 + 512 + 512 * 135 + 135
+    assert network.count_params() == weights
+    dropouts = [x.rate for x in network.layers if isinstance(x, keras.layers.Dropout)]
+    assert dropouts == [0.3] * 7
+    assert not [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
 
 
-@pytest.mark.parametrize("filters", [(), (0,), (64, -1), (8, 8, 8, 8, 8)])
-def test_filters_that_make_no_network_are_refused(filters: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="filters are"):
-        check_fit(FrontEnd(), filters)
+@pytest.mark.parametrize("architecture", [Architecture(name) for name in OWN], ids=list(OWN))
+def test_the_parts_that_all_have(architecture: Architecture) -> None:
+    network = build_network(architecture, SMALL, 5, "multilabel", mean=-40, variance=100)
+    assert [x.name for x in network.inputs] == ["spectrogram"]
+    assert network.input_shape == (None, *SMALL.input_shape)
+    x = np.full((1, *SMALL.input_shape), -20, np.float32)
+    np.testing.assert_allclose(np.asarray(network.get_layer("standardise")(x)), 2, atol=1e-5)
+    logits, scores = network.layers[-2:]
+    assert (logits.name, type(logits).__name__, logits.units) == ("logits", "Dense", 5)
+    assert (scores.name, scores.activation.__name__) == ("scores", "sigmoid")
+    assert len(logits.input.shape) == 2
+    names = [operation.name for operation in network.operations]
+    assert len(set(names)) == len(names)
+    # No other name than the last time, however many networks the process has made.
+    again = build_network(architecture, SMALL, 5, "multilabel")
+    assert [operation.name for operation in again.operations] == names
+    if architecture.is_backbone:
+        assert len(network.get_layer("features").output.shape) == 2
 
 
 def test_the_task_decides_what_scores_are() -> None:
-    small = front_end(0.25, n_mels=16)
-    x = np.random.default_rng(0).normal(0, 1, (5, *small.input_shape)).astype(np.float32)
+    x = np.random.default_rng(0).normal(0, 1, (5, *TINY.input_shape)).astype(np.float32)
     keras.utils.set_random_seed(0)
-    one = np.asarray(build_network(Architecture(filters=(4, 4)), small, 3, "singlelabel")(x))
+    small = Architecture(filters=(4, 4))
+    one = np.asarray(build_network(small, TINY, 3, "singlelabel")(x))
     np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-6)
-    many = np.asarray(build_network(Architecture(filters=(4, 4)), small, 3, "multilabel")(x))
+    many = np.asarray(build_network(small, TINY, 3, "multilabel")(x))
     assert ((many > 0) & (many < 1)).all()
     assert (np.abs(many.sum(axis=1) - 1) > 1e-6).all()
 
 
-def test_the_input_is_standardised() -> None:
-    small = front_end(0.25, n_mels=16)
-    network = build_network(small, 1, "multilabel", mean=-40, variance=100, filters=(4, 4))
-    x = np.full((1, *small.input_shape), -20, np.float32)
-    np.testing.assert_allclose(np.asarray(network.get_layer("standardise")(x)), 2, atol=1e-5)
+def test_options_shape_the_network() -> None:
+    def built(**options: Any) -> Any:
+        return build_network(Architecture(**options), SMALL, 2, "multilabel")
+
+    assert built(filters=(3, 5), kernel=7).get_layer("conv_2").kernel.shape == (7, 7, 3, 5)
+    assert built(filters=(4,), pools=(3,)).get_layer("pool_1").output.shape == (None, 21, 21, 4)
+    assert built(filters=(4,), head="average").get_layer("logits").input.shape == (None, 4)
+    assert built(filters=(4,), dense=6).get_layer("logits").input.shape == (None, 6)
+    assert built(filters=(4,), dropout=0.5).get_layer("dropout").rate == 0.5
+    plain = built(name="pnwcnet5", dropout=0.0, dense=0, head="average")
+    assert not [x for x in plain.layers if isinstance(x, keras.layers.Dropout)]
+    assert plain.get_layer("logits").input.shape == (None, 128)
+    half = built(name="mobilenet", width=0.5, dense=7)
+    assert half.get_layer("features").output.shape == (None, 512)
+    assert half.get_layer("logits").input.shape == (None, 7)
+
+
+@pytest.mark.parametrize("architecture", WAYS, ids=[way.name for way in WAYS])
+def test_it_learns_and_its_bundle_scores_the_same(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    network = one_of(architecture)
+    spectrograms = some_spectrograms(SMALL.input_shape, 4)
+    before = network.get_weights()
+    expected = np.asarray(network(spectrograms))
+    assert expected.std(axis=0).max() > 0.01, "windows that score alike would show nothing"
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new, "a call changes nothing")
+
+    bundle = bundle_of(tmp_path / "bundle", [network], SMALL, LABELS)
+    assert problem_of(keras_bytes(network)) is None
+    scorer = Scorer(bundle)
+    scores = scorer.score_spectrograms(spectrograms)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(scorer.score_spectrograms(spectrograms[:1]), scores[:1])
+    # Random weights make noise of the last digits large; see the backbones' test for real ones.
+    tolerance = 1e-2 if architecture.is_backbone else 1e-4
+    found = Scorer(bundle, "openvino").score_spectrograms(spectrograms)
+    np.testing.assert_allclose(found, scores, rtol=0, atol=tolerance)
+
+    network.compile(keras.optimizers.SGD(1e-3), "binary_crossentropy")
+    network.train_on_batch(spectrograms, np.eye(4, 3, dtype=np.float32))
+    changed = [(old != new).any() for old, new in zip(before, network.get_weights(), strict=True)]
+    ours = len(network.get_layer("logits").weights)
+    assert all(changed[-ours:]) and np.mean(changed) > 0.9
+
+
+@pytest.mark.slow
+def test_openvino_scores_backbones_without_tensorflow(tmp_path: Path) -> None:
+    """As workers do: Keras with OpenVINO as its backend."""
+    spectrograms = some_spectrograms(SMALL.input_shape, 4)
+    code = (
+        "import sys, numpy as np\nfrom model.bundle import load_bundle\n"
+        "from model.scorer import Scorer\n"
+        "for name in sys.argv[2:]:\n"
+        "    scorer = Scorer(load_bundle(f'{sys.argv[1]}/{name}'), 'openvino')\n"
+        "    scores = scorer.score_spectrograms(np.load(f'{sys.argv[1]}/in.npy'))\n"
+        "    np.save(f'{sys.argv[1]}/{name}.npy', scores)\n"
+        "sys.exit('tensorflow' in sys.modules)\n"
+    )
+    np.save(tmp_path / "in.npy", spectrograms)
+    expected = {}
+    for name in BACKBONES:
+        network = one_of(Architecture(name))
+        bundle_of(tmp_path / name, [network], SMALL, LABELS)
+        expected[name] = np.asarray(network(spectrograms, training=False))
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), *BACKBONES], cwd=ROOT, check=True)
+    for name in BACKBONES:
+        scores = np.load(tmp_path / f"{name}.npy")
+        np.testing.assert_allclose(scores, expected[name], rtol=0, atol=1e-2)
