@@ -56,11 +56,13 @@ def test_chirps_in_a_real_soundscape_are_not_quiet() -> None:
     paths = sorted(data_folder("s4a").glob("*.flac"))[::12]
     rule = WindowRule(4.0, 4.0, "drop")
     real = [next(read_windows(str(path), rule, FRONT_END.sample_rate))[3] for path in paths]
+    found = 0
     for wave in real:
         levels, called = calls_in(wave[None])
         quiet = quiet_columns(levels, FLOOR)
-        assert not quiet[:, called].any() and quiet.any()
-    assert len(real) == 8
+        assert not quiet[:, called].any()
+        found += int(quiet.sum())
+    assert len(real) == 8 and found > 50
 
 
 @pytest.mark.parametrize("bird", ["gy6or6", "bl26lb16"])
