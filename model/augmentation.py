@@ -33,13 +33,13 @@ class Masks:
 class Augmentation:
     """What is drawn for each example in training; `none()` switches all of it off.
 
-    `time_shift`: the largest shift to either side, as a share of the window; what leaves at one
-    end comes back at the other. `mixup`: the probability that an example is mixed with another
-    one of its batch. `noise`: the probability that background is added, `noise_snr` the lowest and
-    the highest ratio of signal to background, in dB, that is drawn. `time_masks`,
-    `frequency_masks`: SpecAugment's (Park et al. 2019). `gain`: the largest change of level, up or down, in dB, that is drawn at
-    several bands (as in FilterAugment, Nam et al. 2022): recorders, distance and vegetation colour
-    what they let through. Raises UserError for values out of range.
+    `time_shift`: the largest shift to either side, as a share of the window; what leaves at one end
+    comes back at the other. `mixup`: the probability that an example is mixed with another one of
+    its batch. `noise`: the probability that background is added, `noise_snr` the lowest and the
+    highest ratio of signal to background, in dB, that is drawn. `time_masks`, `frequency_masks`:
+    SpecAugment's (Park et al. 2019). `gain`: the largest change of level, up or down, in dB, that
+    is drawn at several bands (as in FilterAugment, Nam et al. 2022): recorders, distance and
+    vegetation colour what they let through. Raises UserError for values out of range.
     """
 
     time_shift: float = 1.0

@@ -29,7 +29,7 @@ Float32 = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 HARVEST = "harvest"
-"""The source that is no folder: the training recordings' own quiet parts."""
+"""The word for a source that is no folder: the training recordings' own quiet parts."""
 MOST = 2000
 """Windows that are kept at most. More would teach little more, and may be months of sound."""
 BLOCK = 64
@@ -51,18 +51,6 @@ class Backgrounds:
     levels: Float32
     identity: str
     warnings: tuple[str, ...] = ()
-
-
-def find_backgrounds(
-    source: str, examples: Examples, rows: Rows, front_end: FrontEnd, work: Path
-) -> Backgrounds:
-    """The backgrounds of `--background`: `HARVEST`, or a folder of recordings.
-
-    `rows` must be those of the training examples alone: nothing else is harvested.
-    """
-    if source == HARVEST:
-        return harvest(examples, rows, front_end, work)
-    return from_recordings(Path(source), front_end, work)
 
 
 def from_recordings(folder: Path, front_end: FrontEnd, work: Path) -> Backgrounds:
@@ -103,6 +91,7 @@ def from_recordings(folder: Path, front_end: FrontEnd, work: Path) -> Background
 def harvest(examples: Examples, rows: Rows, front_end: FrontEnd, work: Path) -> Backgrounds:
     """Windows put together from the quiet frames of recordings; of `rows` of `examples` alone.
 
+    `rows` must be those that a network learns from, or it would learn from those that judge it.
     The frames are those that signal/noise separation finds (`model.separation`), joined within
     each recording. Where they are less than a window, but `LEAST` of it, they are repeated to and
     fro. At most `MOST` windows, of recordings in random order. The levels are in a file in `work`

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.annotations import AnnotationSet, Unannotated, read_annotations
+from model.backgrounds import HARVEST, Backgrounds, from_recordings, harvest
 from model.bundle import Bundle, Task, check_vacant, write_bundle
 from model.errors import UserError, require
 from model.examples import ExamplePlan, Examples, compute_examples, plan_examples
@@ -41,7 +42,8 @@ class TrainOptions:
     """What `train` needs, as the command line's options of the same names.
 
     `hop_s` None is the front end's window; `task` None follows from the annotations; `group_by`
-    None keeps each recording's windows together. `holdout` and `validation` are shares of the
+    None keeps each recording's windows together. `background` is a folder of recordings or
+    `HARVEST`; None is steady noise. `holdout` and `validation` are shares of the
     groups' windows, 0 none; `folds` 0 is one split, of which `networks` are trained. `work` is a
     folder for what may be used again; None is one beside the output, removed at the end. Raises
     UserError for values out of range and for a network that does not fit the front end.
@@ -83,6 +85,11 @@ class TrainOptions:
         window_s = self.front_end.window_s
         return WindowRule(window_s, self.hop_s if self.hop_s is not None else window_s)
 
+    @property
+    def harvests(self) -> bool:
+        """Whether the training recordings' own quiet parts are added to them."""
+        return self.background == HARVEST
+
     def to_json(self) -> dict[str, Any]:
         """The options that shape training; no places, so that a copy elsewhere is the same."""
         return {
@@ -93,6 +100,7 @@ class TrainOptions:
             "validation": 0.0 if self.folds else self.validation,
             "folds": self.folds,
             "networks": self.networks,
+            "background": self.background and (HARVEST if self.harvests else "recordings"),
             **self.recipe.to_json(),
         }
 
@@ -111,6 +119,7 @@ class Material:
     examples: Examples
     groups: tuple[str, ...]
     members: Members
+    backgrounds: Backgrounds | None = None
 
     def rows(self, recordings: Bool) -> Rows:
         """The usable examples of the plan's recordings that are marked."""
@@ -190,7 +199,12 @@ def prepare(options: TrainOptions, work: Path, report: Callable[[str], None]) ->
     )
     for warning in examples.warnings:
         report(f"warning: {warning}")
-    material = Material(annotations, plan, examples, tuple(groups), members)
+    backgrounds = None
+    if options.background and not options.harvests and options.recipe.augmentation.noise:
+        backgrounds = from_recordings(Path(options.background), options.front_end, work)
+        for warning in backgrounds.warnings:
+            report(f"warning: {warning}")
+    material = Material(annotations, plan, examples, tuple(groups), members, backgrounds)
     for member in members.networks:
         needed = member.training, member.validation
         if any(part.any() and not len(material.rows(part)) for part in needed):
@@ -221,7 +235,9 @@ def fit_networks(
 
     `give_up` may end the training of a network (by its number from 0 and its log) early.
     """
+    backgrounds = material.backgrounds
     about = [options.to_json(), asdict(options.front_end), material.plan.task, material.groups]
+    about += [(backgrounds.identity,)] if backgrounds else []
     data = describe_data(material.annotations, material.plan, material.examples, {})
     digest = hashlib.sha256(json.dumps([about, data], default=str).encode()).hexdigest()[:16]
     fitted = []
@@ -229,15 +245,21 @@ def fit_networks(
         count = len(material.members.networks)
         if count > 1:
             report(f"network {number} of {count}")
+        training = material.rows(member.training)
+        if options.harvests and options.recipe.augmentation.noise:
+            backgrounds = harvest(material.examples, training, options.front_end, work)
+            for warning in backgrounds.warnings:
+                report(f"warning: {warning}")
         fitted.append(
             fit_network(
                 options.recipe,
                 options.front_end,
                 material.examples,
-                material.rows(member.training),
+                training,
                 material.rows(member.validation),
                 member.seed,
                 report,
+                backgrounds=backgrounds.levels if backgrounds else None,
                 checkpoint=work / f"network-{digest}-{number}.npz",
                 give_up=partial(give_up, number - 1),
             )

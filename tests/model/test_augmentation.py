@@ -284,6 +284,8 @@ def test_options_change_what_they_name_alone() -> None:
         (["--noise-snr", "9,3"], "noise SNR is 9,3"),
         (["--time-masks", "2,1"], "time masks is 2,1"),
         (["--gain", "-1"], "gain is -1"),
+        (["--no-augmentation", "--background", "x"], "give a --noise above 0"),
+        (["--noise", "0", "--background", "harvest"], "give a --noise above 0"),
     ],
 )
 def test_values_out_of_range(arguments: list[str], message: str) -> None:

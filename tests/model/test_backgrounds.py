@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +8,17 @@ import pytest
 import soundfile
 
 from model import backgrounds as module
-from model.backgrounds import find_backgrounds, from_recordings, harvest
+from model import training
+from model.architecture import Architecture
+from model.augmentation import Augmentation
+from model.backgrounds import from_recordings, harvest
+from model.bundle import Bundle
 from model.errors import UserError
 from model.examples import Examples
+from model.fitting import FitOptions
 from model.frontend import FrontEnd, LogMel
+from model.member_fitting import Recipe
+from model.training import TrainOptions, train
 from tests.data import data_folder
 
 RATE = 8000
@@ -50,9 +59,7 @@ def test_recordings_give_their_whole_windows(tmp_path: Path) -> None:
 
 def test_backgrounds_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(tmp_path / "sound", "a.wav", 2)
-    first = find_backgrounds(
-        str(tmp_path / "sound"), made_of([], []), np.array([0]), FRONT_END, tmp_path
-    )
+    first = from_recordings(tmp_path / "sound", FRONT_END, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(module, "_decode", lambda *_: pytest.fail("decoded again"))
         again = from_recordings(tmp_path / "sound", FRONT_END, tmp_path)
@@ -136,7 +143,66 @@ def test_few_quiet_frames_are_repeated_and_too_few_are_not(tmp_path: Path) -> No
 def test_nothing_to_harvest_is_told(tmp_path: Path) -> None:
     examples = made_of(np.zeros((2, RATE)), [0, 1])
     with pytest.raises(UserError, match="no quiet parts"):
-        find_backgrounds("harvest", examples, np.arange(2), FRONT_END, tmp_path)
+        harvest(examples, np.arange(2), FRONT_END, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight recordings of 2 s with a tone in their first half."""
+    folder = tmp_path_factory.mktemp("archive")
+    time = np.arange(2 * RATE) / RATE
+    rows = ["file,start,end,label"]
+    for i in range(8):
+        tone = np.where(time < 0.5, np.sin(2 * np.pi * 1500 * time), 0)
+        soundfile.write(folder / f"r{i}.wav", 0.3 * tone + RNG.normal(0, 0.01, len(time)), RATE)
+        rows.append(f"r{i}.wav,0,0.5,tone")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def trained(archive: Path, output: Path, **changes: Any) -> tuple[Bundle, list[str]]:
+    recipe = Recipe(
+        Architecture(filters=(4, 4)),
+        FitOptions(epochs=2, batch_size=8),
+        replace(Augmentation.none(), noise=1.0, noise_snr=(0, 10)),
+    )
+    options = TrainOptions(
+        archive, archive / "labels.csv", str(output), front_end=FRONT_END, recipe=recipe
+    )
+    lines: list[str] = []
+    return train(replace(options, **changes), lines.append), lines
+
+
+def test_a_network_harvests_from_its_own_training_recordings(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[set[int]] = []
+
+    def spy(examples: Examples, rows: Any, *more: Any) -> Any:
+        used.append(set(examples.recordings[rows].tolist()))
+        return harvest(examples, rows, *more)
+
+    monkeypatch.setattr(training, "harvest", spy)
+    bundle, _ = trained(archive, tmp_path / "b", background="harvest", folds=3, holdout=0.25)
+    log = json.loads(bundle.read_file("log.json"))
+    for rows, network in zip(used, log["networks"], strict=True):
+        unseen = {*log["holdout_recordings"], *network["validation_recordings"]}
+        assert {f"r{i}.wav" for i in rows} == {f"r{i}.wav" for i in range(8)} - unseen
+    assert bundle.provenance["options"]["background"] == "harvest"
+
+
+def test_other_backgrounds_make_another_network(archive: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    for name in ("one", "two"):
+        record(tmp_path / name, "noise.wav", 3)
+    record(tmp_path / "one", "short.wav", 0.5)
+    found = {}
+    for run, source in enumerate(("one", "two", None, "one")):
+        background = None if source is None else str(tmp_path / source)
+        bundle, lines = trained(archive, tmp_path / f"{run}", background=background, work=work)
+        found[run] = bundle.files[bundle.networks[0]]
+        assert any("shorter than a window" in line for line in lines) == (source == "one")
+    assert found[0] == found[3] and len(set(found.values())) == 3
 
 
 def test_a_real_soundscape(tmp_path: Path) -> None:
