@@ -33,13 +33,13 @@ class Masks:
 class Augmentation:
     """What is drawn for each example in training; `none()` switches all of it off.
 
-    `time_shift`: the largest shift, as a share of the window; what leaves at one end comes back at
-    the other. `mixup`: the probability that an example is mixed with another one of its batch.
-    `noise`: the probability that background is added, `noise_snr` the lowest and the highest ratio
-    of signal to background, in dB, that is drawn. `time_masks`, `frequency_masks`: SpecAugment's
-    (Park et al. 2019). `gain`: the largest change of level, up or down, in dB, that is drawn at
-    several bands (as in FilterAugment, Nam et al. 2022): recorders, distance and vegetation colour
-    what they let through. Raises UserError for values out of range.
+    `time_shift`: the largest shift to either side, as a share of the window; what leaves at one end
+    comes back at the other. `mixup`: the probability that an example is mixed with another one of
+    its batch. `noise`: the probability that background is added, `noise_snr` the lowest and the
+    highest ratio of signal to background, in dB, that is drawn. `time_masks`, `frequency_masks`:
+    SpecAugment's (Park et al. 2019). `gain`: the largest change of level, up or down, in dB, that
+    is drawn at several bands (as in FilterAugment, Nam et al. 2022): recorders, distance and
+    vegetation colour what they let through. Raises UserError for values out of range.
     """
 
     time_shift: float = 1.0
@@ -96,7 +96,7 @@ def augment(
     if augmentation.time_shift:
         levels = _shift(levels, augmentation.time_shift, _seed(seed, 1))
     if augmentation.gain:
-        levels = _colour(levels, augmentation.gain, _seed(seed, 2))
+        levels = _colour(levels, augmentation.gain, front_end.amin, _seed(seed, 2))
     if augmentation.mixup:
         levels, targets, mask = _mix(
             levels, targets, mask, augmentation.mixup, task, front_end.amin, _seed(seed, 3)
@@ -134,7 +134,8 @@ def _draw(shape: Any, seed: Any, purpose: int, low: float = 0.0, high: float = 1
 def _power(levels: Any) -> Any:
     import tensorflow as tf
 
-    return tf.pow(10.0, levels / 10)
+    # exp is several times faster than pow.
+    return tf.exp(levels * (math.log(10) / 10))
 
 
 def _decibels(power: Any, amin: float) -> Any:
@@ -154,17 +155,17 @@ def _shift(levels: Any, share: float, seed: Any) -> Any:
     import tensorflow as tf
 
     count, frames = tf.shape(levels)[0], levels.shape[2]
-    by = _draw((count,), seed, 1, -share / 2, share / 2) * frames
+    by = _draw((count,), seed, 1, -share, share) * frames
     places = (tf.range(frames)[None] + tf.cast(tf.round(by), tf.int32)[:, None]) % frames
     return tf.gather(levels, places, axis=2, batch_dims=1)
 
 
-def _colour(levels: Any, gain: float, seed: Any) -> Any:
+def _colour(levels: Any, gain: float, amin: float, seed: Any) -> Any:
     import tensorflow as tf
 
     at_knots = _draw((tf.shape(levels)[0], KNOTS, 1, 1), seed, 1, -gain, gain)
     by_band = tf.image.resize(at_knots, (levels.shape[1], 1), "bilinear")
-    return levels + by_band[..., 0]
+    return tf.maximum(levels + by_band[..., 0], 10 * math.log10(amin))
 
 
 def _mix(

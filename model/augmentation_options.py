@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from model.augmentation import Augmentation, Masks
+from model.errors import UserError
 
 
 def add_augmentation_options(group: Any) -> None:
@@ -15,7 +16,8 @@ def add_augmentation_options(group: Any) -> None:
         "--time-shift",
         type=float,
         metavar="F",
-        help=f"largest shift, as a share of the window (default: {default.time_shift:g})",
+        help=f"largest shift to either side, as a share of the window, around whose end it goes "
+        f"(default: {default.time_shift:g})",
     )
     add(
         "--mixup",
@@ -69,7 +71,10 @@ def augmentation_of(args: argparse.Namespace) -> Augmentation:
     if args.noise and args.noise_snr is None:
         values["noise_snr"] = Augmentation().noise_snr
     given = {name: value for name, value in values.items() if value is not None}
-    return Augmentation(**{**vars(base), **given})
+    augmentation = Augmentation(**{**vars(base), **given})
+    if args.background and not augmentation.noise:
+        raise UserError("A --background is given, but none is added; give a --noise above 0.")
+    return augmentation
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.annotations import AnnotationSet, read_annotations
+from model.backgrounds import Backgrounds, from_recordings
 from model.calibration import check_method
 from model.errors import UserError
 from model.examples import ExamplePlan, Examples, compute_examples, plan_examples
@@ -33,6 +34,7 @@ class Material:
     examples: Examples
     groups: tuple[str, ...]
     members: Members
+    backgrounds: Backgrounds | None = None
 
     def rows(self, recordings: Bool) -> Rows:
         """The usable examples of the plan's recordings that are marked."""
@@ -98,7 +100,12 @@ def prepare(options: TrainOptions, work: Path, report: Callable[[str], None]) ->
     )
     for warning in examples.warnings:
         report(f"warning: {warning}")
-    material = Material(annotations, plan, examples, tuple(groups), members)
+    backgrounds = None
+    if options.background and not options.harvests and options.recipe.augmentation.noise:
+        backgrounds = from_recordings(Path(options.background), options.front_end, work)
+        for warning in backgrounds.warnings:
+            report(f"warning: {warning}")
+    material = Material(annotations, plan, examples, tuple(groups), members, backgrounds)
     for member in members.networks:
         needed = member.training, member.validation
         if any(part.any() and not len(material.rows(part)) for part in needed):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from model.annotations import Unannotated
+from model.backgrounds import HARVEST
 from model.bundle import Task
 from model.calibration import Method
 from model.errors import UserError, require
@@ -22,7 +23,8 @@ class TrainOptions:
     """What `train` needs, as the command line's options of the same names.
 
     `hop_s` None is the front end's window; `task` None follows from the annotations; `group_by`
-    None keeps each recording's windows together. `holdout` and `validation` are shares of the
+    None keeps each recording's windows together. `background` is a folder of recordings or
+    `HARVEST`; None is steady noise. `holdout` and `validation` are shares of the
     groups' windows, 0 none; `folds` 0 is one split, of which `networks` are trained. `work` is a
     folder for what may be used again; None is one beside the output, removed at the end. Raises
     UserError for values out of range and for a network that does not fit the front end.
@@ -82,6 +84,11 @@ class TrainOptions:
         window_s = self.front_end.window_s
         return WindowRule(window_s, self.hop_s if self.hop_s is not None else window_s)
 
+    @property
+    def harvests(self) -> bool:
+        """Whether the training recordings' own quiet parts are added to them."""
+        return self.background == HARVEST
+
     def to_json(self) -> dict[str, Any]:
         """The options that shape training; no places, so that a copy elsewhere is the same."""
         return {
@@ -92,6 +99,7 @@ class TrainOptions:
             "validation": 0.0 if self.folds else self.validation,
             "folds": self.folds,
             "networks": self.networks,
+            "background": self.background and (HARVEST if self.harvests else "recordings"),
             **self.recipe.to_json(),
             "threshold_goal": str(self.threshold_goal),
             "calibrate": self.calibrate,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from model.backgrounds import harvest
 from model.bundle import Bundle, check_vacant
 from model.bundling import write_fitted
 from model.fitting import Log
@@ -49,7 +50,9 @@ def fit_networks(
 
     `give_up` may end the training of a network (by its number from 0 and its log) early.
     """
+    backgrounds = material.backgrounds
     about = [options.to_json(), asdict(options.front_end), material.plan.task, material.groups]
+    about += [(backgrounds.identity,)] if backgrounds else []
     data = describe_data(material.annotations, material.plan, material.examples, {})
     digest = hashlib.sha256(json.dumps([about, data], default=str).encode()).hexdigest()[:16]
     fitted = []
@@ -57,15 +60,21 @@ def fit_networks(
         count = len(material.members.networks)
         if count > 1:
             report(f"network {number} of {count}")
+        training = material.rows(member.training)
+        if options.harvests and options.recipe.augmentation.noise:
+            backgrounds = harvest(material.examples, training, options.front_end, work)
+            for warning in backgrounds.warnings:
+                report(f"warning: {warning}")
         fitted.append(
             fit_network(
                 options.recipe,
                 options.front_end,
                 material.examples,
-                material.rows(member.training),
+                training,
                 material.rows(member.validation),
                 member.seed,
                 report,
+                backgrounds=backgrounds.levels if backgrounds else None,
                 checkpoint=work / f"network-{digest}-{number}.npz",
                 give_up=partial(give_up, number - 1),
             )

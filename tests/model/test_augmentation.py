@@ -86,11 +86,14 @@ def test_a_shift_is_a_rotation_of_the_frames(levels: Any) -> None:
         assert sum(turned) == 1
         by.append(turned.index(True))
     assert len(set(by)) > 1
-    small, _, _ = run(levels, replace(NONE, time_shift=0.1))
-    frames = levels.shape[2]
-    for before, after in zip(levels, small, strict=True):
-        reach = round(0.05 * frames)
-        assert any(np.allclose(np.roll(before, k, 1), after) for k in range(-reach, reach + 1))
+    reach, small = round(0.25 * levels.shape[2]), []
+    for seed in range(8):
+        found, _, _ = run(levels, replace(NONE, time_shift=0.25), seed=seed)
+        for before, after in zip(levels, found, strict=True):
+            shifts = range(-reach, reach + 1)
+            small.append([np.allclose(np.roll(before, k, 1), after) for k in shifts].index(True))
+    # To either side, nearly as far as it may.
+    assert min(small) < 0.2 * reach and max(small) > 1.8 * reach
 
 
 @given(st.integers(0, 2**31 - 1), st.floats(-10, 30))
@@ -182,6 +185,76 @@ def test_a_seed_gives_the_same_batch_and_all_of_it_is_finite(levels: Any, seed: 
     assert not (first[0] == other[0]).all()
 
 
+@st.composite
+def any_augmentation(draw: Any) -> Augmentation:
+    share, masks = st.floats(0, 1), st.builds(Masks, st.integers(0, 3), st.floats(0, 0.99))
+    low = draw(st.floats(-100, 100))
+    return Augmentation(
+        time_shift=draw(share),
+        mixup=draw(share),
+        noise=draw(share),
+        noise_snr=(low, draw(st.floats(low, 100))),
+        time_masks=draw(masks),
+        frequency_masks=draw(masks),
+        gain=draw(st.floats(0, 60)),
+    )
+
+
+@given(
+    any_augmentation(),
+    st.lists(st.sampled_from([-100.0, -60.0, 0.0, 60.0]), min_size=1, max_size=4),
+    st.sampled_from(["multilabel", "singlelabel"]),
+    st.booleans(),
+    st.integers(0, 2**31 - 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_drawn_is_finite_and_its_labels_hold(
+    one: Augmentation, loudness: list[float], task: Any, silent: bool, seed: int
+) -> None:
+    """Digital silence (flat at amin) and full scale, batches of one, backgrounds of silence."""
+    count = len(loudness)
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 6, (count, *FRONT_END.input_shape)) + np.array(loudness)[:, None, None]
+    batch = np.maximum(np.where(np.array(loudness)[:, None, None] > -100, noise, -100), -100)
+    targets = np.eye(N, dtype=np.float32)[rng.integers(N, size=count)]
+    mask = np.maximum(rng.integers(0, 2, targets.shape), targets).astype(np.float32)
+    backgrounds = np.full_like(batch, -100, np.float32) if silent else None
+    found, changed, clear = run(
+        batch.astype(np.float32),
+        one,
+        task,
+        seed,
+        targets=targets,
+        mask=mask,
+        backgrounds=backgrounds,
+    )
+    assert found.dtype == np.float32 and np.isfinite(found.astype(np.float16)).all()
+    assert found.min() >= -100.01  # the front end gives no less
+    assert (changed >= 0).all() and (changed <= 1).all()
+    if task == "singlelabel":
+        np.testing.assert_allclose(changed.sum(axis=1), 1, atol=1e-6)
+    else:
+        # No label is lost, none is invented, and none that is present is masked.
+        assert (changed >= targets).all() and (changed <= targets.max(axis=0)).all()
+        assert (clear >= changed).all() and set(np.unique(clear)) <= {0, 1}
+
+
+def test_the_data_pipeline_gives_what_a_call_gives(levels: Any) -> None:
+    import tensorflow as tf
+
+    targets, mask = np.eye(N, dtype=np.float32), np.ones((N, N), np.float32)
+
+    def change(index: Any) -> Any:
+        seed = tf.stack([tf.constant(1), tf.cast(index, tf.int32)])
+        return augment(levels, targets, mask, seed, Augmentation(), FRONT_END, "multilabel")
+
+    batches = list(tf.data.Dataset.range(2).map(change))
+    expected = run(levels, Augmentation())
+    for one, other in zip(batches[0], expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+    assert not np.allclose(batches[1][0], expected[0])
+
+
 def test_a_batch_of_one(levels: Any) -> None:
     found, targets, _ = run(levels[:1], Augmentation(mixup=1.0))
     assert found.shape == levels[:1].shape and (targets == np.eye(N)[:1]).all()
@@ -211,6 +284,8 @@ def test_options_change_what_they_name_alone() -> None:
         (["--noise-snr", "9,3"], "noise SNR is 9,3"),
         (["--time-masks", "2,1"], "time masks is 2,1"),
         (["--gain", "-1"], "gain is -1"),
+        (["--no-augmentation", "--background", "x"], "give a --noise above 0"),
+        (["--noise", "0", "--background", "harvest"], "give a --noise above 0"),
     ],
 )
 def test_values_out_of_range(arguments: list[str], message: str) -> None:
