@@ -60,7 +60,7 @@ def _morgan2021(x: Any, architecture: Architecture) -> Any:
         x = layers.Conv2D(count, a.kernel, padding="same", use_bias=False, name=f"conv_{i}")(x)
         x = layers.BatchNormalization(momentum=MOMENTUM, name=f"norm_{i}")(x)
         x = layers.ReLU(name=f"relu_{i}")(x)
-        x = layers.MaxPooling2D(pool, name=f"pool_{i}")(x)
+        x = layers.MaxPooling2D(pool, padding="same", name=f"pool_{i}")(x)
     return _head(x, a)
 
 
@@ -82,7 +82,7 @@ def _sprengel2016(x: Any, architecture: Architecture) -> Any:
             kernel_initializer="he_normal",
             name=f"conv_{i}",
         )(x)
-        x = layers.MaxPooling2D(2, name=f"pool_{i}")(x)
+        x = layers.MaxPooling2D(2, padding="same", name=f"pool_{i}")(x)
         x = layers.BatchNormalization(momentum=MOMENTUM, name=f"norm_{i}")(x)
     return _head(x, architecture)
 
@@ -97,7 +97,7 @@ def _pnwcnet5(x: Any, architecture: Architecture) -> Any:
     counts = (32, 32, 64, 64, 128, 128)
     for i, count in enumerate(counts, 1):
         x = layers.Conv2D(count, 5, padding="same", activation="relu", name=f"conv_{i}")(x)
-        x = layers.MaxPooling2D(2, name=f"pool_{i}")(x)
+        x = layers.MaxPooling2D(2, padding="same", name=f"pool_{i}")(x)
         if architecture.dropout and i < len(counts):  # The head has that of the last.
             x = layers.Dropout(architecture.dropout, name=f"drop_{i}")(x)
     return _head(x, architecture)

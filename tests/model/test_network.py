@@ -209,3 +209,24 @@ def test_openvino_scores_backbones_without_tensorflow(tmp_path: Path) -> None:
     for name in BACKBONES:
         scores = np.load(tmp_path / f"{name}.npy")
         np.testing.assert_allclose(scores, expected[name], rtol=0, atol=1e-2)
+
+
+def test_every_frame_and_band_counts() -> None:
+    import keras
+    import tensorflow as tf
+
+    # 251 frames are no whole number of pools: none of them may be left out.
+    keras.utils.set_random_seed(1)
+    made = FrontEnd()
+    for architecture in (Architecture(filters=(2, 2, 4, 4)), Architecture("pnwcnet5")):
+        network = build_network(architecture, made, 2, "multilabel", mean=-40, variance=400)
+        x = tf.constant(
+            np.random.default_rng(0).normal(-40, 20, (8, *made.input_shape)), tf.float32
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            logits = keras.Model(network.input, network.get_layer("logits").output)(x)
+            total = tf.reduce_sum(tf.square(logits))
+        gradient = np.abs(tape.gradient(total, x).numpy()).max(axis=0)
+        assert (gradient[:, -8:].max(axis=1) > 0).any()
+        assert (gradient[-8:].max(axis=0) > 0).any()
