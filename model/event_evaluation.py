@@ -7,16 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from model.annotations import Annotation, AnnotationSet
-from model.event_metrics import Agreement, match_events, match_frames, perfect_scores
+from model.event_metrics import Agreement, ceiling, match_events, match_frames, perfect_scores
 from model.events import EventRule, Windows, find_events, frame_scores
 from model.metrics import macro
 from model.scored import ScoredWindows
 from model.timeline import Intervals
 
 Float32 = npt.NDArray[np.float32]
-
-CEILING_THRESHOLD = 0.5
-"""For perfect window labels: a moment counts where half of the windows that cover it do."""
 
 
 @dataclass(frozen=True)
@@ -62,33 +59,26 @@ def evaluate_events(
     inside = _inside(scored, annotations)
     frames = frame_scores(windows, scored.scores, centre=rule.centre)
     ideal = perfect_scores(windows, window_s, inside, labels)
-    ceiling = frame_scores(windows, ideal, centre=rule.centre)
     # Outputs that no annotation can name only compete for the top.
     further = scored.scores.shape[1] - len(labels)
     limits = np.array([*(thresholds[label] for label in labels), *[2.0] * further], np.float32)
     found = find_events(frames, limits, rule, top_only=top_only)
-    best = find_events(
-        ceiling, np.full(len(labels), CEILING_THRESHOLD, np.float32), rule, top_only=False
-    )
     time = frames.scored_time()
-    results = []
-    for i, label in enumerate(labels):
-        annotated = Intervals.of(
+    annotated = [
+        Intervals.of(
             (number, a.start_s or 0.0, a.end_s or 0.0)
             for number, each in inside.items()
             for a in each
             if a.label == label
         )
-        model, perfect = found.of_label(i), best.of_label(i)
-        results.append(
-            LabelEvents(
-                label,
-                match_frames(model, annotated, time),
-                match_events(model, annotated, overlap),
-                match_frames(perfect, annotated, time),
-                match_events(perfect, annotated, overlap),
-            )
-        )
+        for label in labels
+    ]
+    most = ceiling(frame_scores(windows, ideal, centre=rule.centre), annotated, rule, overlap)
+    results = []
+    for i, (label, truth, best) in enumerate(zip(labels, annotated, most, strict=True)):
+        model = found.of_label(i)
+        seconds, events = match_frames(model, truth, time), match_events(model, truth, overlap)
+        results.append(LabelEvents(label, seconds, events, *best))
     return EventResult(rule, overlap, tuple(results))
 
 

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `dawnchorus tune`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
-        "Searches for the options of training with the lowest loss (1 - macro average precision "
-        "on validation) by TPE. The options of training given here are trial 0. The same command "
+        "Searches for the options of training with the lowest loss (1 - macro average precision\n"
+        "on validation) by TPE. The options of training given here are trial 0. The same command\n"
         "goes on with a search that was stopped, or joins one that runs."
     )
     parser.epilog = EXAMPLE

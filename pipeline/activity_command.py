@@ -13,7 +13,6 @@ from pipeline.text import align, count, printable, short
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from model.bundle import Bundle
 
 SCREEN_ROWS = 100
 """Longer tables are shown as one line per label and site."""
@@ -62,40 +61,14 @@ def run(args: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((100, 24)).columns
     print(report(table, width, blocks=_prints_blocks()), end="")
     if bundle is not None:
-        print("\n" + fill(threshold_note(bundle, dataset.identity["score_fingerprint"]), width))
+        print(
+            "\n"
+            + fill(thresholds.threshold_note(bundle, dataset.identity["score_fingerprint"]), width)
+        )
     if write is not None:
         write(table.schema, [table])
         print(f"Written: {args.output} ({count(table.num_rows, 'row')})")
     return 0
-
-
-def threshold_note(bundle: "Bundle", score_fingerprint: str) -> str:
-    """What is known of a bundle's thresholds, for scores of a fingerprint, in a line."""
-    facts = bundle.threshold_facts
-    if bundle.score_fingerprint != score_fingerprint:
-        return "The thresholds are of another model: they promise nothing of these scores."
-    if facts is None:
-        return "The thresholds are uncalibrated: their bundle does not say what holds at them."
-    name = f"for {facts.goal}" if facts.calibrated else "uncalibrated"
-    if facts.data == "nothing":
-        return f"The thresholds are {name}: nothing was held out to choose them on."
-    precision = _range([x.precision for x in facts.labels.values()], "{:.2f}")
-    if facts.data == "verified":
-        return f"The thresholds are {name}: precision {precision} of verified detections."
-    windows = {"holdout": "held-out", "out_of_fold": "out-of-fold"}.get(facts.data, facts.data)
-    share = _range([x.prevalence for x in facts.labels.values()], "{:.1%}")
-    return (
-        f"The thresholds are {name}: precision {precision} on {windows} windows, of which {share} "
-        "had the label."
-    )
-
-
-def _range(values: Iterable[float | None], form: str) -> str:
-    """The lowest and the highest of the values that are known."""
-    known = [form.format(value) for value in sorted(v for v in values if v is not None)]
-    if not known:
-        return "unknown"
-    return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
 
 
 def _prints_blocks() -> bool:

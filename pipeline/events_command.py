@@ -1,8 +1,10 @@
 """`dawnchorus events`: when each label was heard, as a table of events."""
 
 import argparse
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from pipeline import output, thresholds
@@ -69,6 +71,11 @@ def run(args: argparse.Namespace) -> int:
         write(schema_of(dataset, limits, rule, labels), tally.watch(found))
     scored = dataset.connection.sql("SELECT sum(seconds_scored) FROM coverage").fetchall()[0][0]
     print(report(tally, scored or 0.0), end="")
+    bundle = thresholds.bundle_of(dataset, args)
+    if bundle is not None:
+        width = shutil.get_terminal_size((100, 24)).columns
+        note = thresholds.threshold_note(bundle, dataset.identity["score_fingerprint"])
+        print("\n" + fill(note, width))
     if write is not None:
         print(f"Written: {args.output} ({count(tally.events, 'row')})")
     return 0

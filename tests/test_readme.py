@@ -77,14 +77,17 @@ def utc(*when: int) -> int:
 
 
 def test_train_parses() -> None:
-    from model.train_command import add_arguments, make_options
+    from model.train_arguments import train_options_of
+    from model.train_command import add_arguments
 
-    (line,) = [x for b in blocks("sh") for x in b.splitlines() if x.startswith("dawnchorus train")]
+    lines = [x for b in blocks("sh") for x in b.splitlines() if x.startswith("dawnchorus train")]
     import argparse
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    assert make_options(parser.parse_args(shlex.split(line)[2:])).front_end.window_s == 3
+    for line in lines:
+        args = parser.parse_args(shlex.split(line)[2:])
+        assert train_options_of(args, args.output).front_end.window_s == 3
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -21,6 +21,7 @@ from model.fitting import FitOptions
 from model.frontend import FrontEnd
 from model.member_fitting import Recipe
 from model.scorer import Scorer
+from model.threshold_facts import Goal
 from model.train_arguments import train_options_of
 from model.train_options import TrainOptions
 from model.training import train
@@ -359,3 +360,41 @@ def test_a_work_folder_that_cannot_be_written(archive: Path, tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         train(options(archive, tmp_path / "b", work=tmp_path / "file" / "x"), lambda line: None)
+
+
+def test_thresholds_and_calibrator_are_of_the_holdout(archive: Path, tmp_path: Path) -> None:
+    made = options(archive, tmp_path / "b", holdout=0.4, group_by="site", calibrate="platt")
+    made = replace(made, threshold_goal=Goal("precision", 0.8), reject="max_score")
+    bundle = train(made, lambda line: None)
+    facts = bundle.threshold_facts
+    assert facts is not None and facts.calibrated and facts.data == "holdout"
+    assert facts.labels["low"].windows == 16 and facts.labels["low"].positives == 4
+    assert bundle.calibrator is not None and bundle.calibrator.method == "platt"
+    assert bundle.output_labels == ("high", "low", "unknown")
+    waveforms = np.stack([tone(hertz, 0.5, 99) for hertz in (2500, None)]).astype(np.float32)
+    scores = Scorer(bundle)(waveforms)
+    assert scores.shape == (2, 3) and scores[0, 0] > 0.5 and scores[1].max() < 0.5
+
+
+def test_without_a_holdout_thresholds_are_uncalibrated(bundle: Bundle) -> None:
+    assert bundle.threshold_facts is not None
+    assert bundle.threshold_facts.data == "validation" and not bundle.threshold_facts.calibrated
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"calibrate": "platt"}, "give --holdout"),
+        ({"reject": "distance", "folds": 3}, "give --holdout"),
+        ({"reject": "distance", "validation": 0}, "give --holdout"),
+        ({"reject": "nearest"}, "The rejecter is nearest"),
+        ({"networks": 2, "folds": 3}, "networks is 2; it must be 1 with --folds"),
+        ({"folds": 1}, "folds is 1"),
+        ({"holdout": 1.0}, "holdout is 1.0"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    archive: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        options(archive, tmp_path / "b", **changes)

@@ -13,9 +13,9 @@ import pytest
 from model.bundle import load_bundle
 from model.threshold_facts import Goal, LabelFacts, ThresholdFacts
 from model.verified import Verified, bin_of
-from pipeline.activity_command import threshold_note
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
+from pipeline.thresholds import threshold_note
 from pipeline.verification import count_by_bin, scores_of
 from tests.pipeline.archive import LABELS, tiny_bundle, tone, write
 from tests.pipeline.test_detection import detect

@@ -9,7 +9,7 @@ import pytest
 
 from model import train_command
 from model.errors import UserError
-from model.train_command import make_options
+from model.train_arguments import train_options_of
 from model.windows import WindowRule
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
@@ -111,8 +111,9 @@ def test_the_demos_options_are_the_training_commands(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     train_command.add_arguments(parser)
     places = ["--audio", "a", "--annotations", "b", "--output", str(tmp_path / "bundle")]
-    options = make_options(parser.parse_args([*places, *(x for pair in TRAINING for x in pair)]))
-    assert options.architecture.filters == (16, 16, 32, 32)
+    args = parser.parse_args([*places, *(x for pair in TRAINING for x in pair)])
+    options = train_options_of(args, args.output)
+    assert options.recipe.architecture.filters == (16, 16, 32, 32)
     assert (options.front_end.window_s, options.front_end.n_frames) == (3.0, 128)
 
 
