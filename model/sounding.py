@@ -1,5 +1,7 @@
 """Whether a window holds a sound at all: what stands out of its own steady background."""
 
+from statistics import NormalDist
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,12 @@ Float64 = npt.NDArray[np.float64]
 LOUDEST = 0.001
 """Share of a window's cells whose mean excess counts: a short call fills few, a click one."""
 FALSE_ALARMS = 0.05
-"""Share of the windows without a label that may count as sounding."""
+"""Share of the windows without sound that may count as sounding."""
+QUIET = (0.05, 0.25)
+"""Quantiles of the background's excess that are taken to be of windows without sound: above them
+there may be what nobody labelled."""
+MARGIN_DB = 3.0
+"""Excess above that of steady noise from which a window can be sounding: no field is so steady."""
 STEADY_WINDOWS = 100
 SOUND = 0.25
 """Share of a window's frames that must hold sound: the median of fewer is uncertain."""
@@ -53,18 +60,23 @@ def _whole_frames(spectrogram: Float32, front_end: FrontEnd) -> npt.NDArray[np.b
 def sounding_threshold(background: Float32, front_end: FrontEnd) -> float:
     """The excess, in dB, from which a window is taken to hold a sound.
 
-    `background` (n,) is the excess of training windows without a label, of which `FALSE_ALARMS`
-    lie at or above the threshold. It is never so low that more of the windows of steady noise
-    would: those alone decide where there is no background.
+    `background` (n,) is the excess of training windows without a label. Windows without a label
+    may yet hold sounds, on a busy day most of them, so only the quietest quarter is looked at: the
+    threshold is where `FALSE_ALARMS` of a normal distribution with the same `QUIET` quantiles
+    would lie above. It is never less than `MARGIN_DB` above what the same share of windows of
+    steady noise exceed, which alone decides where there is no background.
     """
     rng = np.random.default_rng(0)
-    size = (STEADY_WINDOWS, front_end.window_samples)
     log_mel = LogMel(front_end)
     steady = [
-        excess_db(log_mel(rng.standard_normal((1, size[1]), np.float32)), front_end)[0]
-        for _ in range(size[0])
+        excess_db(
+            log_mel(rng.standard_normal((1, front_end.window_samples), np.float32)), front_end
+        )
+        for _ in range(STEADY_WINDOWS)
     ]
-    quantiles = [
-        np.quantile(values, 1 - FALSE_ALARMS) for values in (steady, background) if len(values)
-    ]
-    return float(max(quantiles))
+    least = float(np.quantile(steady, 1 - FALSE_ALARMS)) + MARGIN_DB
+    if not len(background):
+        return least
+    low, high = np.quantile(background, QUIET)
+    z_low, z_high, z = (NormalDist().inv_cdf(p) for p in (*QUIET, 1 - FALSE_ALARMS))
+    return max(least, float(high + (z - z_high) * (high - low) / (z_high - z_low)))
