@@ -83,7 +83,7 @@ def write_fitted(options: TrainOptions, material: Material, fitted: Sequence[Fit
         calibrator = fit_calibrator(*known, plan.task, options.calibrate)
     scores = best.scores if calibrator is None else calibrator(best.scores)
     rejecter = None
-    if options.reject != "none":
+    if options.reject is not None:
         rejecter = _rejecter(options, material, fitted, calibrator)
     thresholds, facts = choose_thresholds(
         targets, mask, scores, examples.labels, groups, options.threshold_goal, best.data
@@ -153,5 +153,5 @@ def _rejecter(
         training = replace(training, scores=calibrator(training.scores))
         known = replace(known, scores=calibrator(known.scores))
     method, share = options.reject, options.reject_share
-    assert method != "none"
+    assert method is not None
     return fit_rejecter(method, material.plan.task, options.front_end, training, known, share)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from model.architecture_options import add_architecture_options, architecture_of
 from model.augmentation_options import add_augmentation_options, augmentation_of
+from model.rejection_options import add_rejection_options, rejection_of
 
 if TYPE_CHECKING:
     from model.frontend import FrontEnd
@@ -182,19 +183,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help="make scores probabilities on the hold-out: platt or isotonic (multilabel), "
         "temperature (singlelabel; default: none)",
     )
-    after(
-        "--reject",
-        choices=("none", "max_score", "distance", "openmax"),
-        default="none",
-        help="give sound that is like no label the label `unknown`, by this method (default: none)",
-    )
-    after(
-        "--reject-share",
-        type=float,
-        default=0.05,
-        metavar="F",
-        help="share of known windows that may be called unknown (default: 0.05)",
-    )
+
+    add_rejection_options(parser)
 
 
 def front_end_of(args: argparse.Namespace) -> "FrontEnd":
@@ -245,6 +235,7 @@ def train_options_of(args: argparse.Namespace, output: str) -> "TrainOptions":
         fine_tune_rate=args.fine_tune_rate,
         precision=args.training_precision,
     )
+    method, share = rejection_of(args)
     return TrainOptions(
         audio=args.audio,
         annotations=args.annotations,
@@ -263,8 +254,8 @@ def train_options_of(args: argparse.Namespace, output: str) -> "TrainOptions":
         recipe=recipe,
         threshold_goal=Goal.parse(args.threshold_goal),
         calibrate=args.calibrate,
-        reject=args.reject,
-        reject_share=args.reject_share,
+        reject=method,
+        reject_share=share,
         background=args.background,
         work=args.work,
     )

@@ -45,7 +45,7 @@ class TrainOptions:
     folds: int = 0
     networks: int = 1
     recipe: Recipe = field(default_factory=Recipe)
-    reject: RejectMethod | Literal["none"] = "none"
+    reject: RejectMethod | None = None
     reject_share: float = KNOWN_SHARE
     threshold_goal: Goal = field(default_factory=Goal)
     calibrate: Method | Literal["none"] = "none"
@@ -69,7 +69,7 @@ class TrainOptions:
                 f"--calibrate {self.calibrate} needs sound that no network has anything of; give "
                 "--holdout 0.2 too."
             )
-        if self.reject != "none":
+        if self.reject is not None:
             check_rejecter(self.reject, self.reject_share)
             if not self.holdout and (self.folds or not self.validation):
                 raise UserError(

@@ -160,7 +160,7 @@ def check_min_score(bundle: Bundle, min_score: float) -> None:
 
     Of single-label bundles the top label is kept whatever its score.
     """
-    label, threshold = min(bundle.thresholds.items(), key=lambda item: item[1])
+    label, threshold = min(bundle.output_thresholds.items(), key=lambda item: item[1])
     if bundle.task == "multilabel" and np.float32(threshold) < np.float32(min_score):
         # Rounded down: what the message advises must not be refused.
         most = math.floor(threshold * 1000 + 1e-6) / 1000
