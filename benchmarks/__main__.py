@@ -5,6 +5,7 @@ import sys
 
 NAMES = (
     "embeddings",
+    "esc10",
     "events",
     "faults",
     "networks",

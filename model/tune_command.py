@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.errors import UserError
+from model.locks import locked
 from model.search_space import STANDARD, SearchSpace, read_space
 from model.train_arguments import add_train_arguments
 
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Searches, writes table, plots and bundles, and prints the best; the exit status."""
+    from model.search_plots import plot_search
     from model.tuning import Search, refit, search, variable_options, write_best
 
     for name, value in (("--trials", args.trials), ("--minutes", args.minutes)):
@@ -65,16 +67,17 @@ def run(args: argparse.Namespace) -> int:
     trials = search(this, lambda line: print(line, flush=True), most=most, minutes=args.minutes)
     if args.space is None:
         (args.output / "space.toml").write_text(STANDARD, encoding="utf-8")
-    order = write_tables(args.output, space, trials)
-    if not order:
-        raise UserError(f"No trial of {args.output} has ended with a loss; look at its trials.csv.")
-    from model.search_plots import plot_search
-
-    plot_search(args.output / "loss.png", space, trials)
-    print(table(order[:SHOWN]))
-    print(f"best: {write_best(this, order[0]).path}")
-    if args.refit:
-        print(f"trained on all recordings: {refit(this, order[0]).path}")
+    # Two processes may come to the end together.
+    with locked(args.output / "end.lock"):
+        order = write_tables(args.output, space, trials)
+        if not order:
+            raise UserError(f"No trial of {args.output} has a loss; look at its trials.csv.")
+        plot_search(args.output / "loss.png", space, trials)
+        best = write_best(this, order[0])
+        print(table(order[:SHOWN]))
+        print(f"best: {best.path}")
+        if args.refit:
+            print(f"trained on all recordings: {refit(this, order[0]).path}")
     print(f"all trials: {args.output / 'trials.csv'}, {args.output / 'loss.png'}")
     return 0
 

@@ -1,0 +1,109 @@
+"""Cross-validation on ESC-10: each fold is told by networks that were trained on the others.
+
+    python -m benchmarks esc10 DATA/esc10 WORK
+    python -m benchmarks esc10 DATA/esc10 WORK --test-folds 4 --architecture mobilenet --width 0.25 ...
+
+Options after WORK that are not these go to `dawnchorus train`, in place of those of `RECIPE`, with
+which the paper's network is trained (`--test-folds` names folds to test on). Clips cut from one source
+share a fold. WORK is a new folder for what is made.
+"""
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks.real_sound import _find, run
+
+FRONT_END = "--window 5 --sample-rate 32000 --n-fft 2048 --hop-length 1259 --n-mels 64".split()
+FIT = (
+    "--validation 0 --epochs 120 --batch-size 8 --learning-rate 2e-3 --schedule cosine "
+    "--weight-decay 1e-3"
+).split()
+NETWORK = "--pools 2,4,4,2 --head average --dropout 0.2".split()
+RECIPE = [*FRONT_END, *NETWORK, *FIT]
+DRAWS = 10_000
+
+
+def write_table(path: Path, clips: Sequence[dict[str, str]]) -> None:
+    """Writes the annotations of clips."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "freesound_id"])
+        writer.writerows((clip["file"], clip["label"], clip["freesound_id"]) for clip in clips)
+
+
+def test_fold(data: Path, work: Path, fold: str, options: Sequence[str]) -> list[dict[str, object]]:
+    """Trains without a fold and scores it: each clip's label, source and whether it is right."""
+    with (data / "clips.csv").open(newline="") as file:
+        clips = list(csv.DictReader(file))
+    folder = work / f"fold-{fold}"
+    folder.mkdir(parents=True)
+    for name, part in (("train", [c for c in clips if c["fold"] != fold]), ("test", clips)):
+        kept = part if name == "train" else [c for c in clips if c["fold"] == fold]
+        write_table(folder / f"{name}.csv", kept)
+    audio = str(_find(data, clips[0]["file"]).parent)
+    bundle = str(folder / "bundle")
+    began = time.monotonic()
+    train = ["--audio", audio, "--annotations", str(folder / "train.csv"), "--output", bundle]
+    run("train", *train, "--group-by", "freesound_id", "--work", str(work / "work"), *options)
+    seconds = time.monotonic() - began
+    test = ["--audio", audio, "--annotations", str(folder / "test.csv"), "--model", bundle]
+    test += ["--output", str(folder / "evaluation"), "--group-by", "freesound_id"]
+    run("evaluate", *test)
+    table = pq.read_table(folder / "evaluation" / "scores.parquet").to_pandas()
+    scores = table.groupby(["recording", "label"]).score.mean().unstack()
+    top = scores.idxmax(axis=1).to_dict()
+    rows: list[dict[str, object]] = []
+    for clip in clips:
+        if clip["file"] in top:
+            said = top[clip["file"]]
+            row = {"fold": fold, "file": clip["file"], "label": clip["label"], "said": said}
+            row |= {"source": clip["freesound_id"], "right": said == clip["label"]}
+            rows.append(row | {"seconds": seconds})
+    return rows
+
+
+def interval(right: Sequence[bool], sources: Sequence[str]) -> tuple[float, float]:
+    """95 % bootstrap interval of the share that is right, drawn by source."""
+    names, member = np.unique(sources, return_inverse=True)
+    hits = np.bincount(member, np.asarray(right, float))
+    sizes = np.bincount(member)
+    drawn = np.random.default_rng(1).integers(len(names), size=(DRAWS, len(names)))
+    low, high = np.quantile(hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def main() -> None:
+    """Runs the folds and prints accuracy by clip, for each and for all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--test-folds", default="1,2,3,4")
+    args, options = parser.parse_known_args()
+    rows: list[dict[str, object]] = []
+    for fold in args.test_folds.split(","):
+        found = test_fold(args.data, args.work, fold, options or RECIPE)
+        right = sum(bool(row["right"]) for row in found)
+        print(f"fold {fold}: {right} of {len(found)}, {right / len(found):.3f}", flush=True)
+        rows += found
+        (args.work / "clips.json").write_text(json.dumps(rows, indent=1))
+    right = [bool(row["right"]) for row in rows]
+    low, high = interval(right, [str(row["source"]) for row in rows])
+    minutes = sum({str(r["fold"]): float(str(r["seconds"])) for r in rows}.values()) / 60
+    print(
+        f"all: {sum(right)} of {len(rows)}, {sum(right) / len(rows):.3f} ({low:.3f} to {high:.3f}); "
+        f"{minutes:.1f} minutes of training"
+    )
+    for row in rows:
+        if not row["right"]:
+            print(f"  {row['file']} is {row['label']}, taken for {row['said']}")
+
+
+if __name__ == "__main__":
+    main()
