@@ -13,6 +13,7 @@ NAMES = (
     "real_sound",
     "scale",
     "throughput",
+    "training",
 )
 
 if __name__ == "__main__":

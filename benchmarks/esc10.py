@@ -1,10 +1,10 @@
 """Cross-validation on ESC-10: each fold is told by networks that were trained on the others.
 
     python -m benchmarks esc10 DATA/esc10 WORK
-    python -m benchmarks esc10 DATA/esc10 WORK --test-folds 4 --architecture mobilenet --width 0.25 ...
+    python -m benchmarks esc10 DATA/esc10 WORK --test-folds 4 --architecture pnwcnet5 ...
 
-Options after WORK that are not these go to `dawnchorus train`, in place of those of `RECIPE`, with
-which the paper's network is trained (`--test-folds` names folds to test on). Clips cut from one source
+`--test-folds` names the folds to test on. All other options after WORK go to `dawnchorus train`, in
+place of those of `RECIPE`, with which the paper's network is trained. Clips cut from one source
 share a fold. WORK is a new folder for what is made.
 """
 
@@ -20,13 +20,24 @@ import pyarrow.parquet as pq
 
 from benchmarks.real_sound import _find, run
 
-FRONT_END = "--window 5 --sample-rate 32000 --n-fft 2048 --hop-length 1259 --n-mels 64".split()
-FIT = (
-    "--validation 0 --epochs 120 --batch-size 8 --learning-rate 2e-3 --schedule cosine "
-    "--weight-decay 1e-3"
-).split()
-NETWORK = "--pools 2,4,4,2 --head average --dropout 0.2".split()
-RECIPE = [*FRONT_END, *NETWORK, *FIT]
+RECIPE = {
+    "window": "5",
+    "sample-rate": "32000",
+    "n-fft": "2048",
+    "hop-length": "1259",
+    "n-mels": "64",
+    "pools": "2,4,4,2",
+    "head": "average",
+    "dropout": "0.2",
+    "validation": "0",
+    "epochs": "120",
+    "batch-size": "8",
+    "learning-rate": "2e-3",
+    "schedule": "cosine",
+    "weight-decay": "1e-3",
+}
+"""The options with which the paper's network is trained: a window has as many frames as its pools
+take in whole, and all clips are one window."""
 DRAWS = 10_000
 
 
@@ -88,7 +99,12 @@ def main() -> None:
     args, options = parser.parse_known_args()
     rows: list[dict[str, object]] = []
     for fold in args.test_folds.split(","):
-        found = test_fold(args.data, args.work, fold, options or RECIPE)
+        found = test_fold(
+            args.data,
+            args.work,
+            fold,
+            options or [f"--{name}={value}" for name, value in RECIPE.items()],
+        )
         right = sum(bool(row["right"]) for row in found)
         print(f"fold {fold}: {right} of {len(found)}, {right / len(found):.3f}", flush=True)
         rows += found
@@ -97,7 +113,7 @@ def main() -> None:
     low, high = interval(right, [str(row["source"]) for row in rows])
     minutes = sum({str(r["fold"]): float(str(r["seconds"])) for r in rows}.values()) / 60
     print(
-        f"all: {sum(right)} of {len(rows)}, {sum(right) / len(rows):.3f} ({low:.3f} to {high:.3f}); "
+        f"all: {sum(right)} of {len(rows)}, {np.mean(right):.3f} ({low:.3f} to {high:.3f}); "
         f"{minutes:.1f} minutes of training"
     )
     for row in rows:

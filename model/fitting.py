@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.batches import Change, Rows, ordered_batches, split_batches, training_batches
+from model.bundle import Task
 from model.checkpoint import Checkpoint
 from model.errors import UserError, require
 from model.examples import Examples
@@ -62,7 +63,7 @@ class Rules:
 
 
 def fit(
-    network: Any,
+    body: Any,
     examples: Examples,
     training: Rows,
     validation: Rows,
@@ -73,7 +74,7 @@ def fit(
     checkpoint: Path | None = None,
     give_up: Callable[[Log], bool] = lambda log: False,
 ) -> Log:
-    """Fits a network that ends in layers `logits` and `scores`, in place; returns the log.
+    """Fits a Keras model that gives logits (n, n_labels), in place; returns the log.
 
     `training` and `validation` are rows of `examples`. Training stops when the validation loss
     has not fallen for `patience` epochs, and the weights of the epoch with the lowest are
@@ -87,7 +88,6 @@ def fit(
     import keras
     import tensorflow as tf
 
-    body = keras.Model(network.input, network.get_layer("logits").output)
     weights = label_weights(examples.targets[training], examples.mask[training], examples.task)
     loss = make_loss(examples.task, weights)
     steps = len(split_batches(training, options.batch_size))
@@ -104,7 +104,7 @@ def fit(
     # XLA's convolutions are slow on processors.
     jit = "auto" if tf.config.list_physical_devices("GPU") else False
     body.compile(optimizer, mean_loss, jit_compile=jit)
-    judge = _judge(body, network, loss)
+    judge = _judge(body, loss, examples.task)
 
     def end_epoch(index: int, logs: dict[str, float]) -> None:
         entry: dict[str, Any] = {"epoch": index + 1, "loss": _number(logs["loss"])}
@@ -180,14 +180,15 @@ def kept_epoch(log: Log, patience: int | None) -> int:
     return int(min(finite, key=lambda e: (e["val_loss"], e["epoch"]))["epoch"])
 
 
-def _judge(body: Any, network: Any, loss: Callable[..., Any]) -> Callable[..., Any]:
+def _judge(body: Any, loss: Callable[..., Any], task: Task) -> Callable[..., Any]:
     """A function of a batch to its summed loss, the loss's weight and the scores."""
     import tensorflow as tf
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def judge(inputs: Any, targets: Any, mask: Any) -> Any:
         logits = tf.cast(body(inputs, training=False), tf.float32)
-        return (*loss(targets, mask, logits), network.get_layer("scores")(logits))
+        scores = tf.sigmoid(logits) if task == "multilabel" else tf.nn.softmax(logits)
+        return (*loss(targets, mask, logits), scores)
 
     return judge  # type: ignore[no-any-return]
 

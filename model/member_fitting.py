@@ -100,8 +100,9 @@ def fit_network(
     def fit_all(network: Any, options: FitOptions, checkpoint: Path | None) -> Log:
         rules = make_rules(front_end, examples.task, recipe.augmentation, backgrounds)
         rows = training, validation
+        body = keras.Model(network.input, network.get_layer("logits").output)
         return fit(
-            network, examples, *rows, options, rules, report, checkpoint=checkpoint, give_up=give_up
+            body, examples, *rows, options, rules, report, checkpoint=checkpoint, give_up=give_up
         )
 
     with _policy(recipe.precision) as mixed:
@@ -175,10 +176,19 @@ def _fit_head(
     report(f"features of {len(rows)} windows, computed once")
     inputs = np.zeros((len(examples.inputs), features.shape[1]), np.float32)
     inputs[rows] = predict(body, examples, rows, options.batch_size, rules)
-    head = keras.Model(features, network.output)
     computed = replace(examples, inputs=inputs)
     same = Rules(_unchanged, _unchanged)
-    return fit(head, computed, training, validation, options, same, report, checkpoint=checkpoint)
+    names = [layer.name for layer in network.layers]
+    layers = network.layers[names.index("features") + 1 : names.index("logits") + 1]
+    # Copies: a layer with two inputs could no longer tell which is the network's.
+    copies = [type(layer).from_config(layer.get_config()) for layer in layers]
+    head = keras.Sequential([keras.Input(features.shape[1:]), *copies])
+    for layer, copy in zip(layers, copies, strict=True):
+        copy.set_weights(layer.get_weights())
+    log = fit(head, computed, training, validation, options, same, report, checkpoint=checkpoint)
+    for layer, copy in zip(layers, copies, strict=True):
+        layer.set_weights(copy.get_weights())
+    return log
 
 
 def _unchanged(inputs: Any, targets: Any, mask: Any, seed: Any) -> tuple[Any, Any, Any]:
