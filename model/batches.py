@@ -68,8 +68,7 @@ def _read(
     import tensorflow as tf
 
     def read(index: Any) -> tuple[Any, ...]:
-        # In order, for the sake of the disk.
-        rows = np.sort(rows_of(int(index)))
+        rows = rows_of(int(index))
         return examples.inputs[rows], examples.targets[rows], examples.mask[rows]
 
     def load(index: Any) -> tuple[Any, Any, Any]:
