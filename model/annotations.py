@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from model import raven
-from model.bundle import RESERVED_LABEL, Task
+from model.bundle_document import RESERVED_LABEL, Task
 from model.errors import UserError
 from model.recordings import Recordings, find_files
 from model.tables import Row, Table, read_table

@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model.bundle import Task
+from model.bundle_document import Task
 from model.errors import require
 from model.frontend import FrontEnd
 

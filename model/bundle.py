@@ -1,57 +1,41 @@
 """A trained model as one folder, checked whenever it is loaded, without TensorFlow."""
 
 import hashlib
-import io
 import json
 import os
-import re
-import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import fsspec
 import fsspec.core
 import numpy as np
 import numpy.typing as npt
 
+from model.bundle_document import (
+    DOCUMENT,
+    LOG,
+    REJECTER,
+    RESERVED_LABEL,
+    SCHEMA_VERSION,
+    UNKNOWN_THRESHOLD,
+    Task,
+    check,
+    content_fingerprint,
+    parse_document,
+    score_fingerprint,
+)
 from model.calibration import Calibrator
 from model.errors import UserError
 from model.frontend import FrontEnd
-from model.network_file import problem_of
+from model.network_file import keras_bytes, problem_of
 from model.threshold_facts import ThresholdFacts
 
 Float32 = npt.NDArray[np.float32]
 
 if TYPE_CHECKING:
     from model.rejection import Rejecter
-
-SCHEMA_VERSION = 1
-DOCUMENT = "bundle.json"
-LOG = "log.json"
-REJECTER = "rejecter.npz"
-RESERVED_LABEL = "unknown"
-UNKNOWN_THRESHOLD = 0.5
-"""Where rejecters begin to call a window unknown."""
-
-Task = Literal["multilabel", "singlelabel"]
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_KEYS = {
-    "schema_version": int,
-    "task": str,
-    "labels": list,
-    "front_end": dict,
-    "thresholds": dict,
-    "networks": list,
-    "files": dict,
-    "provenance": dict,
-    "fingerprints": dict,
-}
-_OPTIONAL_KEYS = {"calibrator": dict, "rejecter": dict, "threshold_facts": dict}
 
 
 @dataclass(frozen=True)
@@ -103,7 +87,7 @@ class Bundle:
         except UserError as error:
             raise UserError(f"{self.path}/{self.rejecter['file']}: {error}") from error
         share = self.rejecter["known_share"]
-        _check(rejecter.known_share == share, self.path, f"has a rejecter not made for {share!r}")
+        check(rejecter.known_share == share, self.path, f"has a rejecter not made for {share!r}")
         return rejecter
 
     def calibrate(self, scores: Float32) -> Float32:
@@ -252,83 +236,8 @@ def check_vacant(path: str) -> None:
             raise UserError(f"Cannot write a bundle at {path}: {above} is not a writable folder.")
 
 
-def content_fingerprint(document: Mapping[str, Any]) -> str:
-    """SHA-256 over all of bundle.json but its fingerprints, and so over every file's digest."""
-    return _digest({key: value for key, value in document.items() if key != "fingerprints"})
-
-
-def score_fingerprint(document: Mapping[str, Any]) -> str:
-    """SHA-256 over what decides scores.
-
-    Networks, front end, labels and task, and calibrator and rejecter where there are any.
-    """
-    networks = [document["files"][name] for name in document["networks"]]
-    optional = ["calibrator"] if "calibrator" in document else []
-    parts = {key: document[key] for key in ("front_end", "labels", "task", *optional)}
-    if "rejecter" in document:
-        rejecter = document["rejecter"]
-        parts["rejecter"] = [rejecter["method"], document["files"][rejecter["file"]]]
-    return _digest({**parts, "networks": networks})
-
-
-def keras_bytes(network: Any) -> bytes:
-    """A Keras network as .keras bytes that depend on its layers and weights only.
-
-    Optimizer, loss and the time of writing are left out, so training twice to the same weights
-    gives the same file.
-    """
-    import keras
-
-    bare = keras.Model(network.inputs, network.outputs, name="network")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.keras"
-        bare.save(path)
-        with zipfile.ZipFile(path) as archive:
-            entries = {name: archive.read(name) for name in sorted(archive.namelist())}
-    metadata = json.loads(entries["metadata.json"])
-    metadata.pop("date_saved", None)
-    entries["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
-    config = json.loads(entries["config.json"])
-    _renumber(config, {})
-    entries["config.json"] = json.dumps(config).encode()
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in entries.items():
-            # A ZipInfo made by name alone is dated 1980-01-01: no time gets into the bytes.
-            archive.writestr(zipfile.ZipInfo(name), content)
-    return out.getvalue()
-
-
-def _renumber(config: Any, seen: dict[int, int]) -> None:
-    """Counts Keras's shared_object_ids from 1: it writes memory addresses, new in each run."""
-    if isinstance(config, dict) and isinstance(config.get("shared_object_id"), int):
-        number = config["shared_object_id"]
-        config["shared_object_id"] = seen.setdefault(number, len(seen) + 1)
-    if isinstance(config, (dict, list)):
-        for value in config.values() if isinstance(config, dict) else config:
-            _renumber(value, seen)
-
-
 def _parse(path: str, text: bytes) -> Bundle:
-    try:
-        document = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}/{DOCUMENT} is not readable JSON: {error}.") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{path}/{DOCUMENT} is not a bundle's description.")
-    version = document.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise UserError(
-            f"{path}/{DOCUMENT} has schema version {version}; this program reads version "
-            f"{SCHEMA_VERSION}."
-        )
-    for key, kind in _KEYS.items():
-        _check(isinstance(document.get(key), kind), path, f"has no valid {key}")
-    for key, kind in _OPTIONAL_KEYS.items():
-        _check(isinstance(document.get(key, kind()), kind), path, f"has no valid {key}")
-    unknown = ", ".join(sorted(set(document) - set(_KEYS) - set(_OPTIONAL_KEYS)))
-    _check(not unknown, path, f"has unknown keys: {unknown}")
-    _check_scoring(path, document)
+    document = parse_document(path, text)
     labels, task = tuple(document["labels"]), cast(Task, document["task"])
     calibrator = facts = None
     try:
@@ -339,14 +248,7 @@ def _parse(path: str, text: bytes) -> Bundle:
             facts = ThresholdFacts.from_json(document["threshold_facts"], labels)
     except UserError as error:
         raise UserError(f"{path}/{DOCUMENT}: {error}") from error
-    _check_files(path, document)
-    _check_rejecter(path, document)
     prints = document["fingerprints"]
-    _check(
-        prints == {"content": content_fingerprint(document), "score": score_fingerprint(document)},
-        path,
-        "was changed after it was written (its fingerprints do not match)",
-    )
     return Bundle(
         path=path,
         task=task,
@@ -364,65 +266,10 @@ def _parse(path: str, text: bytes) -> Bundle:
     )
 
 
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number in JSON")
-
-
-def _check_scoring(path: str, document: dict[str, Any]) -> None:
-    labels, thresholds = document["labels"], document["thresholds"]
-    tasks = get_args(Task)
-    _check(document["task"] in tasks, path, f"has a task that is not {' or '.join(tasks)}")
-    named = bool(labels) and all(isinstance(label, str) and label.strip() for label in labels)
-    _check(named, path, "has no labels, or a label that is not a name")
-    _check(len(set(labels)) == len(labels), path, "has a label twice")
-    _check(RESERVED_LABEL not in labels, path, f"has the reserved label {RESERVED_LABEL!r}")
-    _check(set(thresholds) == set(labels), path, "does not have one threshold for each label")
-    for label, value in thresholds.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        within = number and 0 <= value <= 1
-        _check(within, path, f"has the threshold {value!r} for {label}; it must be from 0 to 1")
-
-
-def _check_files(path: str, document: dict[str, Any]) -> None:
-    networks, files = document["networks"], document["files"]
-    for name, digest in files.items():
-        _check(bool(_FILE_NAME.fullmatch(name)), path, f"names a file outside it: {name!r}")
-        valid = isinstance(digest, str) and bool(_SHA256.fullmatch(digest))
-        _check(valid, path, f"has no SHA-256 of {name}")
-    _check(bool(networks), path, "has no network")
-    for name in networks:
-        _check(isinstance(name, str) and name in files, path, f"has no SHA-256 of {name}")
-        _check(name.endswith(".keras"), path, f"has the network {name}, which is no .keras file")
-    _check(len(set(networks)) == len(networks), path, "names a network twice")
-
-
-def _check_rejecter(path: str, document: dict[str, Any]) -> None:
-    rejecter = document.get("rejecter")
-    if rejecter is None:
-        return
-    from model.rejection import check_method
-
-    valid = set(rejecter) == {"method", "known_share", "file"}
-    _check(valid, path, "has a rejecter with unknown or missing values")
-    share, file = rejecter["known_share"], rejecter["file"]
-    _check(isinstance(file, str) and file in document["files"], path, f"has no SHA-256 of {file!r}")
-    number = isinstance(share, (int, float)) and not isinstance(share, bool)
-    _check(number, path, f"has a rejecter for the share {share!r} of known windows")
-    try:
-        check_method(rejecter["method"], share)
-    except UserError as error:
-        raise UserError(f"{path}/{DOCUMENT}: {error}") from error
-
-
 def _check_network(path: str, name: str, content: bytes) -> None:
     problem = problem_of(content)
     if problem:
         raise UserError(f"{path}/{name} {problem}; use a network of Keras's own layers.")
-
-
-def _check(holds: bool, path: str, problem: str) -> None:
-    if not holds:
-        raise UserError(f"{path}/{DOCUMENT} {problem}; copy or train the bundle again.")
 
 
 def _place(path_or_url: str) -> str:
@@ -466,8 +313,3 @@ def _json(value: Any) -> bytes:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     # Names of files need not be text: their stray bytes become JSON's escapes.
     return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

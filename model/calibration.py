@@ -12,7 +12,7 @@ import numpy.typing as npt
 from model.errors import UserError
 
 if TYPE_CHECKING:
-    from model.bundle import Task
+    from model.bundle_document import Task
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

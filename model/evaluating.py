@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from model.annotations import AnnotationSet, Unannotated, read_annotations
-from model.bundle import LOG, RESERVED_LABEL, Bundle, load_bundle
+from model.bundle import Bundle, load_bundle
+from model.bundle_document import LOG, RESERVED_LABEL
 from model.errors import UserError
 from model.evaluation import Level, Sample, evaluate, mean_by_recording
 from model.evaluation_files import (

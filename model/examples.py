@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from model.annotations import Annotation, AnnotationSet, Warnings
 from model.audio import read_windows
-from model.bundle import Task
+from model.bundle_document import Task
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
 from model.locks import locked

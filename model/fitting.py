@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.batches import Change, Rows, ordered_batches, split_batches, training_batches
-from model.bundle import Task
+from model.bundle_document import Task
 from model.checkpoint import Checkpoint
 from model.errors import UserError, require
 from model.examples import Examples

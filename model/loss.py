@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.bundle import Task
+from model.bundle_document import Task
 
 Float32 = npt.NDArray[np.float32]
 

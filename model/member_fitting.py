@@ -13,7 +13,7 @@ import numpy.typing as npt
 from model.architecture import Architecture
 from model.augmentation import Augmentation, augment, reference
 from model.batches import Rows
-from model.bundle import Task
+from model.bundle_document import Task
 from model.errors import require
 from model.examples import Examples
 from model.fitting import FitOptions, Log, Rules, fit, kept_epoch, predict

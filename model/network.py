@@ -5,7 +5,7 @@ from typing import Any
 
 from model.architecture import BACKBONES, Architecture
 from model.backbones import backbone_features
-from model.bundle import Task
+from model.bundle_document import Task
 from model.frontend import FrontEnd
 
 MOMENTUM = 0.9

@@ -1,10 +1,12 @@
-"""The .keras file of a network, looked through before Keras opens it, without TensorFlow."""
+"""The .keras file of a network: written, and looked through before Keras opens it."""
 
 import io
 import json
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 ENTRIES = {"config.json", "metadata.json", "model.weights.h5"}
@@ -85,3 +87,41 @@ def _classes(value: Any) -> Iterator[tuple[str | None, str]]:
     elif isinstance(value, list):
         for child in value:
             yield from _classes(child)
+
+
+def keras_bytes(network: Any) -> bytes:
+    """A Keras network as .keras bytes that depend on its layers and weights only.
+
+    Optimizer, loss and the time of writing are left out, so training twice to the same weights
+    gives the same file.
+    """
+    import keras
+
+    bare = keras.Model(network.inputs, network.outputs, name="network")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.keras"
+        bare.save(path)
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(entries["metadata.json"])
+    metadata.pop("date_saved", None)
+    entries["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    config = json.loads(entries["config.json"])
+    _renumber(config, {})
+    entries["config.json"] = json.dumps(config).encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in entries.items():
+            # A ZipInfo made by name alone is dated 1980-01-01: no time gets into the bytes.
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return out.getvalue()
+
+
+def _renumber(config: Any, seen: dict[int, int]) -> None:
+    """Counts Keras's shared_object_ids from 1: it writes memory addresses, new in each run."""
+    if isinstance(config, dict) and isinstance(config.get("shared_object_id"), int):
+        number = config["shared_object_id"]
+        config["shared_object_id"] = seen.setdefault(number, len(seen) + 1)
+    if isinstance(config, (dict, list)):
+        for value in config.values() if isinstance(config, dict) else config:
+            _renumber(value, seen)

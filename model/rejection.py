@@ -19,7 +19,7 @@ from model.openmax import fit_tails, log_odds, survival
 from model.sounding import excess_db, sounding_threshold
 
 if TYPE_CHECKING:
-    from model.bundle import Task
+    from model.bundle_document import Task
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from model.calibration import Method, fit_calibrator
 
 if TYPE_CHECKING:
-    from model.bundle import Task
+    from model.bundle_document import Task
 
 Float32 = npt.NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from model.annotations import Unannotated
 from model.backgrounds import HARVEST
-from model.bundle import Task
+from model.bundle_document import Task
 from model.calibration import Method
 from model.errors import UserError, require
 from model.frontend import FrontEnd

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.bundle import RESERVED_LABEL, UNKNOWN_THRESHOLD
+from model.bundle_document import RESERVED_LABEL, UNKNOWN_THRESHOLD
 from model.errors import UserError
 from pipeline.text import listed
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from model.bundle import Bundle, Task, write_bundle
+from model.bundle import Bundle, write_bundle
+from model.bundle_document import Task
 from model.frontend import FrontEnd
 from model.rejection import Known, Method, Rejecter, fit_rejecter
 

@@ -16,18 +16,17 @@ from model.architecture import Architecture
 from model.bundle import (
     Bundle,
     check_vacant,
-    content_fingerprint,
     copy_bundle,
-    keras_bytes,
     load_bundle,
-    score_fingerprint,
     with_thresholds,
     write_bundle,
 )
+from model.bundle_document import content_fingerprint, score_fingerprint
 from model.calibration import Calibrator
 from model.errors import UserError
 from model.frontend import FrontEnd
 from model.network import build_network
+from model.network_file import keras_bytes
 from model.scorer import Scorer
 from model.threshold_facts import Goal, LabelFacts, ThresholdFacts
 from tests.bundles import rejecter_of

@@ -10,7 +10,8 @@ import pytest
 
 from model import runtime
 from model.architecture import Architecture
-from model.bundle import Bundle, Task
+from model.bundle import Bundle
+from model.bundle_document import Task
 from model.errors import UserError
 from model.frontend import FrontEnd
 from model.network import build_network

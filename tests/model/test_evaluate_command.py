@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from model.annotations import read_annotations
-from model.bundle import Bundle, Task, load_bundle, write_bundle
+from model.bundle import Bundle, load_bundle, write_bundle
+from model.bundle_document import Task
 from model.errors import UserError
 from model.evaluating import EvaluateOptions, seen_in_training
 from model.frontend import FrontEnd

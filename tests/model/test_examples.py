@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.annotations import Annotation, AnnotationSet
-from model.bundle import Task
+from model.bundle_document import Task
 from model.errors import UserError
 from model.examples import compute_examples, label_windows, plan_examples
 from model.frontend import FrontEnd, LogMel

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.bundle import keras_bytes
-from model.network_file import problem_of
+from model.network_file import keras_bytes, problem_of
 from tests.model.test_bundle import network
 
 

@@ -3,7 +3,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from model.bundle import Task
+from model.bundle_document import Task
 from model.errors import UserError
 from model.examples import Examples
 from model.frontend import FrontEnd

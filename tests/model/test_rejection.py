@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from model.bundle import Task
+from model.bundle_document import Task
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
 from model.rejection import Known, Method, Rejecter, fit_rejecter

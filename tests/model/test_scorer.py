@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.architecture import Architecture
-from model.bundle import Task
+from model.bundle_document import Task
 from model.errors import UserError
 from model.frontend import FrontEnd, LogMel
 from model.network import build_network

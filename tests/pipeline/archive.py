@@ -8,7 +8,8 @@ import numpy as np
 import soundfile
 
 from model.architecture import Architecture
-from model.bundle import Bundle, Task
+from model.bundle import Bundle
+from model.bundle_document import Task
 from model.frontend import FrontEnd, default_hop_length
 from model.network import build_network
 from tests.bundles import bundle_of, rejecter_of

@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.kills import content
 from model import runtime
-from model.bundle import Task, load_bundle
+from model.bundle import load_bundle
+from model.bundle_document import Task
 from model.errors import UserError
 from pipeline.activity import activity
 from pipeline.cli import main

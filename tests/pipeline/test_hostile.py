@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from model.bundle import content_fingerprint, keras_bytes, score_fingerprint, write_bundle
+from model.bundle import write_bundle
+from model.bundle_document import content_fingerprint, score_fingerprint
 from model.frontend import FrontEnd
+from model.network_file import keras_bytes
 from pipeline.cli import main
 from tests.model.test_network_file import rewrite
 from tests.pipeline.archive import RATE, tone, write

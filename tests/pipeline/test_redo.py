@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model.bundle import content_fingerprint
+from model.bundle_document import content_fingerprint
 from pipeline.dataset import open_dataset
 from tests.pipeline.archive import LABELS, cut, tone, write
 from tests.pipeline.test_detection import content, detect, rows
