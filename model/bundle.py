@@ -22,6 +22,7 @@ from model.bundle_document import (
     UNKNOWN_THRESHOLD,
     Task,
     check,
+    check_fingerprints,
     content_fingerprint,
     parse_document,
     score_fingerprint,
@@ -248,6 +249,7 @@ def _parse(path: str, text: bytes) -> Bundle:
             facts = ThresholdFacts.from_json(document["threshold_facts"], labels)
     except UserError as error:
         raise UserError(f"{path}/{DOCUMENT}: {error}") from error
+    check_fingerprints(path, document)
     prints = document["fingerprints"]
     return Bundle(
         path=path,
