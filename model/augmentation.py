@@ -44,11 +44,11 @@ class Augmentation:
 
     time_shift: float = 1.0
     mixup: float = 0.5
-    noise: float = 0.3
-    noise_snr: tuple[float, float] = (5.0, 40.0)
-    time_masks: Masks = Masks(2, 0.1)
-    frequency_masks: Masks = Masks(2, 0.1)
-    gain: float = 6.0
+    noise: float = 0.2
+    noise_snr: tuple[float, float] = (10.0, 40.0)
+    time_masks: Masks = Masks(1, 0.1)
+    frequency_masks: Masks = Masks(1, 0.1)
+    gain: float = 3.0
 
     def __post_init__(self) -> None:
         for name in ("time_shift", "mixup", "noise"):

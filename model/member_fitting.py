@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from model.architecture import Architecture
 from model.augmentation import Augmentation, augment, reference
-from model.batches import Rows
+from model.batches import Rows, ordered_batches
 from model.bundle_document import Task
 from model.errors import require
 from model.examples import Examples
@@ -110,8 +110,17 @@ def fit_network(
         if not recipe.architecture.is_backbone:
             log = fit_all(network, options, checkpoint)
         else:
+            random = recipe.architecture.weights == "none"
             log = _fit_head(
-                network, front_end, examples, training, validation, options, report, checkpoint
+                network,
+                front_end,
+                examples,
+                training,
+                validation,
+                options,
+                report,
+                checkpoint,
+                random,
             )
             if recipe.fine_tune:
                 head = network.get_weights()
@@ -165,13 +174,22 @@ def _fit_head(
     options: FitOptions,
     report: Callable[[str], None],
     checkpoint: Path | None,
+    random: bool,
 ) -> Log:
-    """Fits what follows a backbone's features, which are computed once."""
+    """Fits what follows a backbone's features, which are computed once.
+
+    `random` is for a backbone without weights of its own.
+    """
     import keras
 
     features = network.get_layer("features").output
     body = keras.Model(network.input, features)
     rules = make_rules(front_end, examples.task, Augmentation.none(), None)
+    if random:
+        # With the statistics that batch normalisation begins with, random weights let nothing
+        # through to the last layers.
+        for batch in ordered_batches(examples, training, options.batch_size, rules.judging):
+            body(batch[0], training=True)
     rows = np.concatenate([training, validation])
     report(f"features of {len(rows)} windows, computed once")
     inputs = np.zeros((len(examples.inputs), features.shape[1]), np.float32)

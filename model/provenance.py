@@ -52,7 +52,7 @@ def describe_scores(examples: Examples, rows: Rows, scores: Float32) -> dict[str
         "average_precision_of_chance": chance_precision(targets, mask, labels),
         "macro_average_precision": macro(precision),
     }
-    if examples.task == "singlelabel":
+    if examples.task == "singlelabel" and len(rows):
         metrics["accuracy"] = top_accuracy(targets, scores)
     return metrics
 

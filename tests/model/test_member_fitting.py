@@ -51,6 +51,8 @@ def run(recipe: Recipe, examples: Examples, **more: Any) -> tuple[Any, list[str]
 
 
 def test_a_frozen_backbone_keeps_its_weights_and_its_head_learns(examples: Examples) -> None:
+    import keras
+
     fitted, lines = run(BACKBONE, examples)
     untrained, _ = run(replace(BACKBONE, fit=replace(BACKBONE.fit, learning_rate=1e-12)), examples)
     first, second = fitted.network, untrained.network
@@ -58,6 +60,9 @@ def test_a_frozen_backbone_keeps_its_weights_and_its_head_learns(examples: Examp
     for before, after in zip(second.layers[: at + 1], first.layers[: at + 1], strict=True):
         for a, b in zip(before.get_weights(), after.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
+    # Random weights as they are, it still lets through what its input says.
+    body = keras.Model(first.input, first.get_layer("features").output)
+    assert np.std(body(examples.inputs[:8]), axis=0).max() > 0.01
     assert "features of 40 windows, computed once" in lines
     assert fitted.log[-1]["val_loss"] < fitted.log[0]["val_loss"]
     assert len(fitted.log) == 8

@@ -295,7 +295,10 @@ def test_without_validation_all_epochs_are_trained(archive: Path, tmp_path: Path
     assert metrics["networks"][0]["epochs"] == metrics["networks"][0]["best_epoch"] == 3
     assert metrics["training_examples"] == {"high": 10, "low": 10}
     assert bundle.thresholds == {"high": 0.5, "low": 0.5}
+    assert bundle.threshold_facts is not None and not bundle.threshold_facts.calibrated
     assert train_command.summarise(bundle)
+    one = options(archive, tmp_path / "one", validation=0, epochs=1, task="singlelabel")
+    assert "accuracy" not in train(one, lambda line: None).provenance["metrics"]
 
 
 class KilledError(Exception):
