@@ -21,6 +21,9 @@ from model.frontend import FrontEnd
 from model.network import build_network
 
 Float32 = npt.NDArray[np.float32]
+SETTLED = 50
+"""Batches after which the moving averages of batch normalisation are those of the data."""
+
 TrainingPrecision = Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 
 
@@ -188,7 +191,8 @@ def _fit_head(
     if random:
         # With the statistics that batch normalisation begins with, random weights let nothing
         # through to the last layers.
-        for batch in ordered_batches(examples, training, options.batch_size, rules.judging):
+        batches = ordered_batches(examples, training, options.batch_size, rules.judging)
+        for batch in batches.repeat().take(SETTLED):
             body(batch[0], training=True)
     rows = np.concatenate([training, validation])
     report(f"features of {len(rows)} windows, computed once")
