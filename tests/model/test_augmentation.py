@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.augmentation import Augmentation, Masks, augment, reference
@@ -172,7 +172,8 @@ def test_the_gain_is_smooth_and_bounded(levels: Any) -> None:
     assert np.abs(np.diff(change, axis=1)).max() < 12 / 4
 
 
-@given(st.integers(0, 2**31 - 1))
+@given(st.integers(0, 2**31 - 2))
+@example(2**31 - 2)
 @settings(max_examples=10, deadline=None)
 def test_a_seed_gives_the_same_batch_and_all_of_it_is_finite(levels: Any, seed: int) -> None:
     silent = np.concatenate([levels, np.full_like(levels[:1], -100)])
