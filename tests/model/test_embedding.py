@@ -35,11 +35,11 @@ def build(kind: str) -> tuple[list[Any], Embedding]:
     from keras import layers
 
     if kind == "paper":
-        return [network(PAPER, 1, "multilabel", (64, 64, 128, 128))], Embedding("logits", 128)
+        return [network(PAPER, 1, "multilabel", (64, 64, 128, 128))], Embedding("logits", 256)
     if kind == "folds":
         # What is left of the image is 2 x 5: the order of its values counts.
         made = [network(SMALL, seed, "multilabel", (4, 8)) for seed in (1, 2, 3)]
-        return made, Embedding("logits", 80)
+        return made, Embedding("logits", 96)
     keras.utils.set_random_seed(0)
     image = layers.Reshape((*SMALL.input_shape, 1))
     if kind == "sequence":
@@ -140,7 +140,7 @@ def test_waveforms_threads_and_a_scorer_made_for_scores(tmp_path: Path, engine: 
     waveforms = np.random.default_rng(0).normal(size=(7, 4000)).astype(np.float32)
     found = scorer.outputs(waveforms)
     spectrograms = LogMel(SMALL)(waveforms)
-    expected = cut(networks[0], Embedding("logits", 80), spectrograms)
+    expected = cut(networks[0], Embedding("logits", 96), spectrograms)
     np.testing.assert_allclose(found.embeddings, expected, rtol=0, atol=1e-4)
     np.testing.assert_allclose(found.scores, scorer(waveforms), rtol=0, atol=1e-6)
     with ThreadPoolExecutor(4) as threads:

@@ -162,7 +162,7 @@ def test_events_beside_their_ceiling(tmp_path: Path, archive: Path, capsys) -> N
     assert (high["annotated"], high["matched"]) == ("2", "2")
     assert (low["annotated"], low["predicted"], low["matched"]) == ("4", "4", "4")
     # A moment is scored by two windows, so bounds are open by half a window.
-    assert 0.6 < float(high["frame_f1"]) <= 1 and 0.6 < float(high["ceiling_frame_f1"]) < 1
+    assert 0.6 < float(high["frame_f1"]) <= 1 and 0.6 < float(high["ceiling_frame_f1"]) <= 1
     assert high["ceiling_event_f1"] == low["ceiling_event_f1"] == "1.0"
     assert "Events in time" in read((tmp_path / "out/report.html").read_text()).text
     assert not (tmp_path / "out/clip-labels.csv").exists()

@@ -182,14 +182,15 @@ def test_spectrograms_are_those_of_the_windows(tmp_path: Path) -> None:
     found = [annotation(10, 11), Annotation("fast.wav", 0, 1, "b")]
     plan = plan_examples(tmp_path, annotated(found), RULE, "multilabel")
     examples = compute_examples(tmp_path, plan, FRONT_END, tmp_path, show_progress=False)
-    assert examples.spectrograms.shape == (153, 16, 41)
+    assert examples.inputs.shape == (153, 16, 41)
     assert examples.recordings.tolist() == [0] * 3 + [1] * 150
     assert np.flatnonzero(examples.targets[:, 0]).tolist() == [13]
     assert np.flatnonzero(examples.targets[:, 1]).tolist() == [0]
     sound, _ = soundfile.read(tmp_path / "x.wav", dtype="float32")
     expected = LogMel(FRONT_END)(sound.reshape(150, RATE))
-    np.testing.assert_allclose(examples.spectrograms[3:], expected, atol=1e-4)
-    mean, variance = examples.moments(np.arange(3, 153))
+    found_levels = LogMel(FRONT_END).referenced(np.array(examples.inputs[3:]))
+    np.testing.assert_allclose(found_levels, expected, atol=1e-4)
+    mean, variance = examples.moments(np.arange(3, 153), FRONT_END)
     assert mean == pytest.approx(expected.mean(), abs=1e-3)
     assert variance == pytest.approx(expected.var(), rel=1e-4)
 
@@ -200,6 +201,7 @@ def test_silent_windows_are_left_out_and_counted(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", sound, RATE)
     plan = plan_examples(tmp_path, annotated([annotation(2, 3)]), RULE, "multilabel")
     examples = compute_examples(tmp_path, plan, FRONT_END, tmp_path, show_progress=False)
-    assert examples.targets[:, 0].tolist() == [0, 1]
+    assert examples.targets[:, 0].tolist() == [0, 0, 1]
+    assert examples.usable.tolist() == [True, False, True]
     (warning,) = examples.warnings
     assert warning.startswith("1 windows are silent or cannot be decoded")

@@ -58,11 +58,11 @@ def test_the_papers_layers() -> None:
         if layer.name.startswith(("pool", "flat", "logits"))
     ]
     assert shapes == [
-        ("pool_1", (64, 125, 64)),
-        ("pool_2", (16, 31, 64)),
-        ("pool_3", (4, 7, 128)),
-        ("pool_4", (1, 1, 128)),
-        ("flat", (128,)),
+        ("pool_1", (64, 126, 64)),
+        ("pool_2", (16, 32, 64)),
+        ("pool_3", (4, 8, 128)),
+        ("pool_4", (1, 2, 128)),
+        ("flat", (256,)),
         ("logits", (19,)),
     ]
     assert [type(layer).__name__ for layer in network.layers[3:7]] == [
@@ -83,7 +83,7 @@ def test_sprengels_layers() -> None:
         (256, 5, 5, 1, 1),
         (256, 3, 3, 1, 1),
     ]
-    assert network.get_layer("norm_5").output.shape == (None, 4, 3, 256)
+    assert network.get_layer("norm_5").output.shape == (None, 4, 4, 256)
     assert [layer.name for layer in network.layers[-6:]] == [
         "flat",
         "dense_dropout",
@@ -102,7 +102,7 @@ def test_pnwcnets_layers() -> None:
     network = build_network(Architecture("pnwcnet5"), front_end, 135, "multilabel")
     assert network.input_shape == (None, 257, 1000)
     weights = 25 * (32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128) + 32 + 32 + 64 * 2
-    weights += 128 * 2 + 4 * 15 * 128 * 512 + 512 + 512 * 135 + 135
+    weights += 128 * 2 + 5 * 16 * 128 * 512 + 512 + 512 * 135 + 135
     assert network.count_params() == weights
     dropouts = [x.rate for x in network.layers if isinstance(x, keras.layers.Dropout)]
     assert dropouts == [0.3] * 7
@@ -151,7 +151,7 @@ def test_options_shape_the_network() -> None:
         return build_network(Architecture(**options), SMALL, 2, "multilabel")
 
     assert built(filters=(3, 5), kernel=7).get_layer("conv_2").kernel.shape == (7, 7, 3, 5)
-    assert built(filters=(4,), pools=(3,)).get_layer("pool_1").output.shape == (None, 21, 21, 4)
+    assert built(filters=(4,), pools=(3,)).get_layer("pool_1").output.shape == (None, 22, 22, 4)
     assert built(filters=(4,), head="average").get_layer("logits").input.shape == (None, 4)
     assert built(filters=(4,), dense=6).get_layer("logits").input.shape == (None, 6)
     assert built(filters=(4,), dropout=0.5).get_layer("dropout").rate == 0.5

@@ -37,7 +37,7 @@ def tiny_bundle(
     network = build_network(small, front_end, len(LABELS), task, mean=-40, variance=400)
     rejecter = None
     if rejects:
-        far = rejecter_of(front_end, len(LABELS), 4, task)
+        far = rejecter_of(front_end, len(LABELS), 8, task)
         rejecter = replace(far, means=far.means + np.float32(1e4))
     return bundle_of(folder, [network], front_end, LABELS, task, rejecter, threshold)
 

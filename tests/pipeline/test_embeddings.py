@@ -31,12 +31,12 @@ from pipeline.schema import embeddings, tables_of
 from pipeline.scoring import score_spans
 from pipeline.spans import spans_of
 from tests.bundles import bundle_of
-from tests.pipeline.archive import LABELS, RATE, cut, tone, write
+from tests.pipeline.archive import LABELS, RATE, cut, tiny_bundle, tone, write
 from tests.pipeline.test_dataset import PARTITIONING
 from tests.pipeline.test_detection import content, detect, rows
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE = 4
+SIZE = 8
 WINDOW = "site, date, recording, channel, start_s, end_s, start_clock, start_utc"
 
 
@@ -140,7 +140,9 @@ def test_it_is_chosen_at_the_first_run(
 def test_the_minimum_score_does_not_matter(
     out: Path, audio: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    assert detect(audio, bundle, tmp_path / "out", "--embeddings", "--min-score", "1") == 0
+    tiny_bundle(tmp_path / "strict", threshold=1.0)
+    more = ("--embeddings", "--min-score", "1")
+    assert detect(audio, tmp_path / "strict", tmp_path / "out", *more) == 0
     assert rows(tmp_path / "out", "SELECT count(*) FROM predictions") == [(0,)]
     parts = [name for name in content(out) if name.startswith("embeddings")]
     assert len(parts) == 6

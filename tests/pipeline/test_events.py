@@ -22,7 +22,7 @@ from pipeline import events as module
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
 from pipeline.events import METADATA_KEY, SCHEMA, events
-from tests.pipeline.archive import LABELS, RATE, cut, tone, write
+from tests.pipeline.archive import LABELS, RATE, cut, tiny_bundle, tone, write
 from tests.pipeline.test_activity import Recording, at, tables
 from tests.pipeline.test_detection import detect
 from tests.slow_events import Heard, slow_events
@@ -171,7 +171,8 @@ def test_scores_below_the_min_score_count_as_0(
 ) -> None:
     least = float(np.float32(np.median(list(medians(out).values()))))
     more = ("--hop", str(HOP), "--channel", "each", "--min-score", repr(least))
-    assert detect(audio, bundle, tmp_path / "out", *more) == 0
+    tiny_bundle(tmp_path / "strict", threshold=1.0)
+    assert detect(audio, tmp_path / "strict", tmp_path / "out", *more) == 0
     dataset = open_dataset(str(tmp_path / "out"))
     assert dataset.identity["min_score"] == least
     thresholds = dict.fromkeys(LABELS, least)
@@ -300,7 +301,8 @@ def test_the_command_writes_and_shows(
 
 
 def test_nothing_was_kept(audio: Path, bundle: Path, tmp_path: Path) -> None:
-    assert detect(audio / "lost", bundle, tmp_path / "out", "--min-score", "1") == 0
+    tiny_bundle(tmp_path / "strict", threshold=1.0)
+    assert detect(audio / "lost", tmp_path / "strict", tmp_path / "out", "--min-score", "1") == 0
     dataset = open_dataset(str(tmp_path / "out"))
     assert rows(events(dataset, dict.fromkeys(LABELS, 1.0), EventRule())) == []
     file = tmp_path / "e.parquet"
