@@ -53,13 +53,16 @@ class Backgrounds:
     warnings: tuple[str, ...] = ()
 
 
-def from_recordings(folder: Path, front_end: FrontEnd, work: Path) -> Backgrounds:
+def from_recordings(
+    folder: Path, front_end: FrontEnd, work: Path, show_progress: bool = False
+) -> Backgrounds:
     """Levels of whole windows of the recordings below `folder`, in a file in `work`.
 
     At most `MOST` windows, spread evenly over all the sound. What stands in `work` from an earlier
     call is taken if neither front end nor the recordings' names, sizes and times have changed;
     `db_ref` and `top_db` may. Windows that are digitally silent or cannot be decoded are left out
-    and counted. UserError if the disk is too small, or if no window is left.
+    and counted, as are recordings that cannot be read. UserError if the disk is too small, or if no
+    window is left.
     """
     recordings = Recordings(folder)
     digest = _digest(recordings, front_end)
@@ -67,10 +70,10 @@ def from_recordings(folder: Path, front_end: FrontEnd, work: Path) -> Background
     with locked(work / f"background-{digest}.lock"):
         if not record.exists():
             warnings = Warnings()
-            chosen = _choose(recordings, front_end, warnings)
+            chosen = _choose(recordings, front_end, warnings, show_progress)
             planned = sum(len(numbers) for _, numbers in chosen)
             levels = _new_levels(file, max(1, planned), front_end, work)
-            count = _decode(recordings, chosen, front_end, levels, warnings)
+            count = _decode(recordings, chosen, front_end, levels, warnings, show_progress)
             del levels
             os.truncate(file, 4 * count * math.prod(front_end.input_shape))
             sentences = np.array(warnings.sentences(), np.str_)
@@ -140,8 +143,12 @@ def _digest(recordings: Recordings, front_end: FrontEnd) -> str:
     sha = hashlib.sha256(repr(replace(front_end, db_ref="max", top_db=None)).encode())
     sha.update(str(MOST).encode())
     for path in recordings.paths:
-        about = (recordings.folder / path).stat()
-        known = path, about.st_size, about.st_mtime_ns
+        try:
+            about = (recordings.folder / path).stat()
+        except OSError:  # A link to nowhere, say: counted where the header is read.
+            known = path, -1, -1
+        else:
+            known = path, about.st_size, about.st_mtime_ns
         sha.update(repr(known).encode("utf-8", "surrogateescape"))
     return sha.hexdigest()[:16]
 
@@ -159,9 +166,11 @@ def _new_levels(file: Any, count: int, front_end: FrontEnd, work: Path) -> Float
 
 
 def _choose(
-    recordings: Recordings, front_end: FrontEnd, warnings: Warnings
+    recordings: Recordings, front_end: FrontEnd, warnings: Warnings, show_progress: bool
 ) -> list[tuple[str, Rows]]:
     """Recordings and the numbers of their windows that are to be decoded."""
+    from tqdm import tqdm
+
     rule = _rule(front_end)
 
     def count(path: str) -> int | AudioError | OSError:
@@ -173,7 +182,9 @@ def _choose(
         return plan.count - plan.dropped
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        counts = list(threads.map(count, recordings.paths))
+        read = threads.map(count, recordings.paths)
+        files, hidden = len(recordings.paths), not show_progress
+        counts = list(tqdm(read, "headers of background", files, disable=hidden))
     whole = []
     for path, number in zip(recordings.paths, counts, strict=True):
         if not isinstance(number, int):
@@ -197,8 +208,11 @@ def _decode(
     front_end: FrontEnd,
     levels: Float32,
     warnings: Warnings,
+    show_progress: bool,
 ) -> int:
     """Fills `levels` from the start with the windows that have sound; how many they are."""
+    from tqdm import tqdm
+
     log_mel, rule = LogMel(front_end), _rule(front_end)
     usable = np.zeros(len(levels), bool)
 
@@ -220,7 +234,9 @@ def _decode(
     paths, planned = [path for path, _ in chosen], [numbers for _, numbers in chosen]
     firsts = np.cumsum([0, *map(len, planned)])[:-1]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        problems = list(threads.map(decode, paths, planned, firsts))
+        decoded = threads.map(decode, paths, planned, firsts)
+        hidden = not show_progress
+        problems = list(tqdm(decoded, "background", len(paths), disable=hidden))
     for path, numbers, first, problem in zip(paths, planned, firsts, problems, strict=True):
         if problem:
             warnings.add("{n} recordings of background broke off", problem)

@@ -102,7 +102,8 @@ def prepare(options: TrainOptions, work: Path, report: Callable[[str], None]) ->
         report(f"warning: {warning}")
     backgrounds = None
     if options.background and not options.harvests and options.recipe.augmentation.noise:
-        backgrounds = from_recordings(Path(options.background), options.front_end, work)
+        folder = Path(options.background)
+        backgrounds = from_recordings(folder, options.front_end, work, sys.stderr.isatty())
         for warning in backgrounds.warnings:
             report(f"warning: {warning}")
     material = Material(annotations, plan, examples, tuple(groups), members, backgrounds)

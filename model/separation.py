@@ -24,10 +24,10 @@ def quiet_columns(levels: Float32, floor: float) -> Bool:
     `TIMES` the median amplitude of its row (here: of all the windows) and of its column; lone
     cells do not count; a frame is quiet if neither it nor one within `MARGIN` has a loud cell.
 
-    The paper erodes by 4 x 4 cells, which are 12 ms wide at its 512 samples with three quarters
-    overlap and 44.1 kHz. Mel spectrograms with frames of 16 or 32 ms would lose whole calls, which
-    would then pass as background (of two finches' syllables 36 and 71 %). Here two neighbouring
-    bands in one frame suffice.
+    The paper erodes by 4 x 4 cells of 512 samples with three quarters overlap, so 12 ms wide at
+    44.1 kHz and 23 ms at 22.05 kHz. Mel spectrograms with frames of 16 or 32 ms would lose whole
+    calls, which would then pass as background (of two finches' syllables 34 and 70 %). Here two
+    neighbouring bands in one frame suffice.
     """
     from scipy.ndimage import maximum_filter1d
 

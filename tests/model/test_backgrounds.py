@@ -33,6 +33,10 @@ def record(folder: Path, name: str, seconds: float, scale: float = 0.1) -> Any:
     return sound
 
 
+def record_flac(path: Path, seconds: float) -> None:
+    soundfile.write(path, RNG.normal(size=round(seconds * RATE)) * 0.1, RATE)
+
+
 def made_of(waves: Any, recordings: Any) -> Examples:
     levels = LogMel(FRONT_END).levels(np.asarray(waves, np.float32))
     n = len(levels)
@@ -55,6 +59,25 @@ def test_recordings_give_their_whole_windows(tmp_path: Path) -> None:
     assert "1 recordings of background cannot be read (the first: broken.wav" in told
     assert "1 recordings of background are shorter than a window (the first: short.wav)" in told
     assert "1 windows of background are silent" in told
+
+
+def test_a_link_to_nowhere_and_a_damaged_file_cost_only_themselves(tmp_path: Path) -> None:
+    sound = tmp_path / "sound"
+    wave = record(sound, "a.wav", 1.0)
+    record_flac(sound / "cut.flac", 10.0)
+    data = bytearray((sound / "cut.flac").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 500] = bytes(500)
+    (sound / "cut.flac").write_bytes(data)
+    (sound / "link.wav").symlink_to(tmp_path / "nowhere.wav")
+    found = from_recordings(sound, FRONT_END, tmp_path)
+    np.testing.assert_array_equal(found.levels[0], LogMel(FRONT_END).levels(wave[None])[0])
+    assert 2 < len(found.levels) < 11
+    told = " ".join(found.warnings)
+    assert "1 recordings of background cannot be read (the first: link.wav" in told
+    assert f"{11 - len(found.levels)} windows of background are silent or cannot be" in told
+    again = from_recordings(sound, FRONT_END, tmp_path)
+    assert (again.identity, again.warnings) == (found.identity, found.warnings)
 
 
 def test_backgrounds_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
