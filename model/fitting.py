@@ -35,9 +35,9 @@ class FitOptions:
     """
 
     epochs: int = 100
-    patience: int | None = 10
-    learning_rate: float = 1e-4
-    schedule: Schedule = "constant"
+    patience: int | None = 20
+    learning_rate: float = 1e-3
+    schedule: Schedule = "cosine"
     weight_decay: float = 0.0
     batch_size: int = 32
     seed: int = 1

@@ -132,16 +132,16 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     fit(
         "--patience",
         type=_patience,
-        default=10,
+        default=20,
         metavar="N|none",
-        help="epochs without a lower validation loss before training stops (default: 10)",
+        help="epochs without a lower validation loss before training stops (default: 20)",
     )
-    fit("--learning-rate", type=float, default=1e-4, metavar="R", help="Adam's (default: 0.0001)")
+    fit("--learning-rate", type=float, default=1e-3, metavar="R", help="Adam's (default: 0.001)")
     fit(
         "--schedule",
         choices=("constant", "cosine"),
-        default="constant",
-        help="the rate's course: constant (default), or rising and then falling to 0 as a cosine",
+        default="cosine",
+        help="the rate's course: rising and then falling to 0 as a cosine (default), or constant",
     )
     fit("--weight-decay", type=float, default=0.0, metavar="D", help="AdamW's (default: 0)")
     fit("--batch-size", type=int, default=32, metavar="N", help="windows (default: 32)")
