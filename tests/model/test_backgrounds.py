@@ -186,7 +186,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(archive: Path, output: Path, **changes: Any) -> tuple[Bundle, list[str]]:
     recipe = Recipe(
         Architecture(filters=(4, 4)),
-        FitOptions(epochs=2, batch_size=8),
+        FitOptions(epochs=1, batch_size=8),
         replace(Augmentation.none(), noise=1.0, noise_snr=(0, 10)),
     )
     options = TrainOptions(
@@ -206,7 +206,7 @@ def test_a_network_harvests_from_its_own_training_recordings(
         return harvest(examples, rows, *more)
 
     monkeypatch.setattr(training, "harvest", spy)
-    bundle, _ = trained(archive, tmp_path / "b", background="harvest", folds=3, holdout=0.25)
+    bundle, _ = trained(archive, tmp_path / "b", background="harvest", folds=2, holdout=0.25)
     log = json.loads(bundle.read_file("log.json"))
     for rows, network in zip(used, log["networks"], strict=True):
         unseen = {*log["holdout_recordings"], *network["validation_recordings"]}
