@@ -130,12 +130,13 @@ def _archive_lines(archive: "Archive") -> list[str]:
 
 def _bundle_lines(bundle: "Bundle") -> list[str]:
     metrics = bundle.provenance["metrics"]
+    (network,) = metrics["networks"]
     data = bundle.provenance["data"]
     return [
         "",
         f"{data['training_windows']:,} windows to learn from, {data['validation_windows']:,} of "
         "other recordings to validate;",
-        f"epoch {metrics['best_epoch']} of {metrics['epochs']} kept; macro average precision on "
+        f"epoch {network['best_epoch']} of {network['epochs']} kept; macro average precision on "
         f"validation {_number(metrics['macro_average_precision'])}.",
     ]
 
