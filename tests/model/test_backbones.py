@@ -68,7 +68,7 @@ def test_frozen_it_stays_as_it_is_and_the_head_learns() -> None:
     ] * 2
     x, y = some_spectrograms(FRONT_END.input_shape, 4), np.eye(4, 3, dtype=np.float32)
     before = network.get_weights()
-    network.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
+    network.compile(keras.optimizers.SGD(0.1), "binary_crossentropy", run_eagerly=True)
     network.train_on_batch(x, y)
     changed = [(a != b).any() for a, b in zip(before, network.get_weights(), strict=True)]
     assert not any(changed[:-4]) and changed[-1]
@@ -187,12 +187,8 @@ def test_efficientnets_weights_from_a_file_are_used_as_keras_uses_them(
             network.get_layer("pixels").output, network.get_layer("stem_conv_pad").output
         )
         np.testing.assert_allclose(np.asarray(ours(image)), expected, rtol=1e-4, atol=1e-4)
-        bundle = bundle_of(
-            tmp_path / weights.replace("/", "_"), [network], FRONT_END, ("a", "b", "c")
-        )
-        x = some_spectrograms(FRONT_END.input_shape, 2)
-        np.testing.assert_allclose(
-            Scorer(bundle, "openvino").score_spectrograms(x),
-            Scorer(bundle).score_spectrograms(x),
-            atol=1e-4,
-        )
+    # OpenVINO takes the normalisation's numbers too.
+    bundle = bundle_of(tmp_path / "bundle", [network], FRONT_END, ("a", "b", "c"))
+    x = some_spectrograms(FRONT_END.input_shape, 2)
+    found = Scorer(bundle, "openvino").score_spectrograms(x)
+    np.testing.assert_allclose(found, np.asarray(network(x)), rtol=0, atol=1e-4)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.network_file import keras_bytes, problem_of
+from model.network_file import OPERATIONS, keras_bytes, problem_of
 from tests.model.test_bundle import network
 
 
@@ -43,6 +43,8 @@ def layer(module: str | None, name: str, registered: str | None = None) -> dict[
 def test_networks_that_keras_wrote_pass(good: bytes) -> None:
     assert problem_of(good) is None
     assert problem_of(with_layer(good, layer("keras.layers", "Dropout"))) is None
+    for module, name in OPERATIONS:
+        assert problem_of(with_layer(good, layer(module, name))) is None
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,10 @@ def test_networks_that_keras_wrote_pass(good: bytes) -> None:
         (layer("builtins", "function", "function"), "'function' of builtins"),
         (layer("keras.utils", "get_file"), "'get_file' of keras.utils"),
         (layer("keras.config", "enable_unsafe_deserialization"), "of keras.config"),
+        (layer("keras.src.ops.numpy", "np"), "'np' of keras.src.ops.numpy"),
+        (layer("keras.src.ops.numpy", "Subtract"), "'Subtract' of keras.src.ops.numpy"),
+        (layer("keras.src.ops.image", "Add"), "'Add' of keras.src.ops.image"),
+        (layer("keras.src.ops.numpy", "function", "Add"), "'function' of keras.src.ops.numpy"),
         (layer("mine", "Layer", "mine>Layer"), "'Layer' of mine"),
         (layer(None, "mine>Layer", "mine>Layer"), "'mine>Layer'"),
         ({"class_name": "__lambda__", "config": {"value": "gA=="}}, "'__lambda__'"),
