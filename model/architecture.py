@@ -148,7 +148,8 @@ class Architecture:
         pools = self.resolved().pools
         stride, pools = _FIXED[self.name] if pools is None else (1, pools)
         need_mels = math.prod(pools)
-        # The strided convolution rounds up, pooling rounds down.
+        # Pools pad the window's end, but each must be filled once: what is less is mostly padding.
+        # The strided convolution rounds up.
         need_frames = stride * (need_mels - 1) + 1
         mels, frames = front_end.input_shape
         fitting = [
