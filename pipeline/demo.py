@@ -31,8 +31,8 @@ TRAINING = (
     ("--hop", "1.5"),
     ("--filters", "16,16,32,32"),
     ("--learning-rate", "0.001"),
-    ("--epochs", "15"),
-    ("--patience", "5"),
+    ("--epochs", "30"),
+    ("--patience", "10"),
     ("--validation", "0.25"),
 )
 """Options of `dawnchorus train` that make a small network in about a minute."""

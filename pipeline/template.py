@@ -114,7 +114,15 @@ class Template:
         with theirs:
             # A session of its own: an interrupt from the keyboard is for this process alone.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.template", str(theirs.fileno()), *self._modules],
+                # -P: a user's folder may hold a file with the name of a module.
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "pipeline.template",
+                    str(theirs.fileno()),
+                    *self._modules,
+                ],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **SETTINGS, "PYTHONPATH": path, **self._environment},
                 stdin=subprocess.DEVNULL,
@@ -182,7 +190,7 @@ def _start(parent: socket.socket, descriptors: list[int]) -> int:
     else:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
-        command = [sys.executable, "-m", "pipeline.worker", *map(str, descriptors)]
+        command = [sys.executable, "-P", "-m", "pipeline.worker", *map(str, descriptors)]
         process = os.posix_spawn(sys.executable, command, os.environ)
     for descriptor in descriptors:
         os.close(descriptor)
