@@ -157,7 +157,7 @@ def _optimizer(options: FitOptions, steps: int) -> Any:
     rate: Any = options.learning_rate
     if options.schedule == "cosine":
         total = options.epochs * steps
-        warm_up = max(1, round(WARM_UP * total))
+        warm_up = round(WARM_UP * total)
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, total - warm_up, warmup_target=options.learning_rate, warmup_steps=warm_up
         )
