@@ -110,7 +110,8 @@ class Template:
     def _launch(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_end`
-        path = os.pathsep.join(filter(None, sys.path))
+        # What this process can import; an empty entry is the folder that it works in.
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         with theirs:
             # A session of its own: an interrupt from the keyboard is for this process alone.
             self._process = subprocess.Popen(

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import mmap
 import os
+import pickle
 import queue
 import resource
 import struct
@@ -71,7 +72,7 @@ def work(pipe_descriptor: int, mark_descriptor: int, said_descriptor: int) -> No
         _expect_death()
         limit_memory()
         pipe, mark = Connection(pipe_descriptor), Mark(mark_descriptor)
-        tasks: queue.SimpleQueue = queue.SimpleQueue()  # type: ignore[type-arg]
+        tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
         while True:
             _do(tasks.get(), pipe, mark)
@@ -81,9 +82,10 @@ def work(pipe_descriptor: int, mark_descriptor: int, said_descriptor: int) -> No
         os._exit(1)
 
 
-def _do(task: Any, pipe: Connection, mark: Mark) -> None:
-    function, arguments, blamed, attempt = task
+def _do(task: bytes, pipe: Connection, mark: Mark) -> None:
+    answer: tuple[bool, Any]
     try:
+        function, arguments, blamed, attempt = pickle.loads(task)
         answer = True, function(*arguments, Guard(mark.at, blamed, attempt))
     except Exception as error:
         answer = False, error
@@ -96,11 +98,11 @@ def _do(task: Any, pipe: Connection, mark: Mark) -> None:
         pipe.send((False, RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
 
 
-def _receive(pipe: Connection, tasks: "queue.SimpleQueue[object]") -> None:
+def _receive(pipe: Connection, tasks: "queue.SimpleQueue[bytes]") -> None:
     """Hands on what the parent sends; ends the process, whatever it is at, with the parent."""
     while True:
         try:
-            tasks.put(pipe.recv())
+            tasks.put(pipe.recv_bytes())
         except (EOFError, OSError):
             os._exit(1)
 

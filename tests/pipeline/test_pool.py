@@ -48,6 +48,13 @@ def fail(text: str, guard: Guard) -> None:
     raise KeyError(text)
 
 
+class Elsewhere:
+    """What a worker cannot read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return fail, ("there is no such module", "")
+
+
 def own_process(guard: Guard) -> int:
     return os.getpid()
 
@@ -119,6 +126,11 @@ class TestPool:
             workers.run(fail, "x y", timeout_s=60)
         assert workers.run(own_process, timeout_s=60) == process
 
+    def test_what_a_worker_cannot_read_is_raised(self, workers: Pool) -> None:
+        with pytest.raises(KeyError, match="no such module"):
+            workers.run(own_process, Elsewhere(), timeout_s=60)
+        assert workers.run(own_process, timeout_s=60) > 0
+
     def test_a_recording_is_blamed_for_the_second_death(self, workers: Pool) -> None:
         said = workers.run(die_at, "a/é\n\udce9.wav", timeout_s=60)
         assert said.startswith("3: ") and "crash" in said and "SIGSEGV" in said
@@ -168,6 +180,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_worker_can_be_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template, "FORKS", False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # As a template has it.
     ours, theirs = Pipe()
     with TemporaryFile() as memory, TemporaryFile() as said, socket.socket() as parent:
         memory.truncate(Mark.SIZE)
