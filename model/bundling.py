@@ -85,6 +85,11 @@ def write_fitted(options: TrainOptions, material: Material, fitted: Sequence[Fit
     rejecter = None
     if options.reject is not None:
         rejecter = _rejecter(options, material, fitted, calibrator)
+        if plan.task == "singlelabel":
+            # Thresholds are compared with what detection writes: what `unknown` leaves to labels.
+            networks = [one.network for one in fitted]
+            outputs = describe(networks, examples, best.rows, options.front_end)
+            scores = scores * (1 - rejecter.unknown(scores, outputs.embeddings)[:, None])
     thresholds, facts = choose_thresholds(
         targets, mask, scores, examples.labels, groups, options.threshold_goal, best.data
     )

@@ -18,6 +18,7 @@ from model.calibration import check_method
 from model.errors import UserError
 from model.examples import ExamplePlan, Examples, compute_examples, plan_examples
 from model.members import Members, plan_members
+from model.network import build_network
 from model.split import group_recordings
 from model.train_options import TrainOptions
 
@@ -95,6 +96,10 @@ def prepare(options: TrainOptions, work: Path, report: Callable[[str], None]) ->
         f"{len(plan.windows)} recordings, {total} windows of {options.front_end.window_s:g} s, "
         f"{len(plan.labels)} labels, {task}; {_division(members)}"
     )
+    architecture = options.recipe.architecture
+    if architecture.weights != "none":
+        # Weights that cannot be had are told of before hours of spectrograms.
+        build_network(architecture, options.front_end, len(plan.labels), task)
     examples = compute_examples(
         options.audio, plan, options.front_end, work, show_progress=sys.stderr.isatty()
     )

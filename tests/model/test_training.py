@@ -22,6 +22,7 @@ from model.frontend import FrontEnd
 from model.member_fitting import Recipe
 from model.scorer import Scorer
 from model.threshold_facts import Goal
+from model.thresholds import choose_thresholds
 from model.train_arguments import train_options_of
 from model.train_options import TrainOptions
 from model.training import train
@@ -377,6 +378,41 @@ def test_thresholds_and_calibrator_are_of_the_holdout(archive: Path, tmp_path: P
     waveforms = np.stack([tone(hertz, 0.5, 99) for hertz in (2500, None)]).astype(np.float32)
     scores = Scorer(bundle)(waveforms)
     assert scores.shape == (2, 3) and scores[0, 0] > 0.5 and scores[1].max() < 0.5
+
+
+def test_thresholds_are_of_scores_as_detection_writes_them(archive: Path, tmp_path: Path) -> None:
+    rows = [f"r{i}.wav,0,0.5,low\nr{i}.wav,1,1.5,high" for i in range(10)]
+    (tmp_path / "one.csv").write_text("\n".join(["file,start,end,label", *rows]) + "\n")
+    made = options(archive, tmp_path / "b", annotations=tmp_path / "one.csv", holdout=0.4)
+    made = replace(made, task="singlelabel", unannotated="skip", reject="distance")
+    bundle = train(replace(made, reject_share=0.5), lambda line: None)
+    held = json.loads(bundle.read_file("log.json"))["holdout_recordings"]
+    waveforms, truth = [], []
+    for name in held:
+        sound, _ = soundfile.read(archive / name, dtype="float32")
+        for start, label in ((0.0, "low"), (1.0, "high")):
+            first = round(start * RATE)
+            waveforms.append(sound[first : first + RATE // 2])
+            truth.append([label == "high", label == "low"])
+    scores = Scorer(bundle)(np.stack(waveforms))
+    assert (scores[:, 2] >= 0.5).any()
+    targets = np.array(truth, np.float32)
+    known = targets, np.ones_like(targets), scores[:, :2], bundle.labels
+    thresholds, facts = choose_thresholds(*known, np.repeat(held, 2), Goal(), "holdout")
+    assert facts == bundle.threshold_facts
+    assert bundle.thresholds == pytest.approx(thresholds, abs=1e-3)
+
+
+def test_weights_that_are_missing_are_told_before_spectrograms(
+    archive: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    architecture = Architecture("mobilenet", weights=str(tmp_path / "nowhere.h5"))
+    made = options(archive, tmp_path / "b", work=tmp_path / "work")
+    made = replace(made, recipe=replace(made.recipe, architecture=architecture))
+    with pytest.raises(UserError, match=r"no file of weights .*nowhere\.h5"):
+        train(made, lines.append)
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_without_a_holdout_thresholds_are_uncalibrated(bundle: Bundle) -> None:
