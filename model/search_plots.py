@@ -17,6 +17,7 @@ def plot_search(path: Path, space: SearchSpace, trials: Sequence[Trial]) -> None
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     rows = -(-len(space.parameters) // COLUMNS)
     figure = Figure((3.2 * min(COLUMNS, len(space.parameters)), 2.6 * rows), layout="constrained")
@@ -24,7 +25,7 @@ def plot_search(path: Path, space: SearchSpace, trials: Sequence[Trial]) -> None
     for place, parameter in enumerate(space.parameters, 1):
         axes: Any = figure.add_subplot(rows, min(COLUMNS, len(space.parameters)), place)
         axes.set_title(parameter.option, fontsize=9)
-        axes.tick_params(labelsize=7)
+        axes.tick_params(labelsize=7, which="both")
         if place % COLUMNS == 1:
             axes.set_ylabel("loss", fontsize=8)
         for trial in trials:
@@ -39,4 +40,5 @@ def plot_search(path: Path, space: SearchSpace, trials: Sequence[Trial]) -> None
             axes.set_xlim(-0.5, len(parameter.values) - 0.5)
         elif parameter.log:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
     figure.savefig(path, dpi=120)

@@ -23,20 +23,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def writer(output: str) -> Write:
     """A function that writes tables of a schema, one after the other, and gives their rows.
 
-    The file may be a URL. UserError for another ending, at once, or if it cannot be written.
+    The file may be a URL, and appears whole or not at all. UserError for another ending, at once,
+    or if it cannot be written.
     """
     suffix = PurePosixPath(output).suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise UserError(f"--output {output} ends in neither .csv nor .parquet; name it so.")
 
     def write(schema: "pa.Schema", tables: Iterable["pa.Table"]) -> int:
-        import fsspec
+        import fsspec.core
         import pyarrow.csv
         import pyarrow.parquet
 
         rows = 0
         try:
-            with fsspec.open(output, "wb") as stream:
+            fs, path = fsspec.core.url_to_fs(output)
+            with fs.transaction, fs.open(path, "wb") as stream:
                 if suffix == ".parquet":
                     sink = pyarrow.parquet.ParquetWriter(stream, schema, compression="zstd")
                 else:

@@ -4,10 +4,11 @@ import csv
 import datetime as dt
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec.core
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from pipeline import events as module
 from pipeline.cli import main
 from pipeline.dataset import open_dataset
 from pipeline.events import METADATA_KEY, SCHEMA, events
+from pipeline.output import writer
 from tests.pipeline.archive import LABELS, RATE, cut, tiny_bundle, tone, write
 from tests.pipeline.test_activity import Recording, at, tables
 from tests.pipeline.test_detection import detect
@@ -328,3 +330,26 @@ def test_what_is_refused(out: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     made.connection.execute(f"INSERT INTO {columns} VALUES ('a', 1, 'x', 1, 'A')")
     with pytest.raises(UserError, match="try again when it is done"):
         rows(events(made, {"x": 0.5, "y": 0.5}, EventRule()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e.parquet"])
+def test_a_table_appears_whole_or_not_at_all(bucket: str, tmp_path: Path, name: str) -> None:
+    table = pa.table({"a": [1, 2]})
+
+    def broken() -> Iterator[pa.Table]:
+        yield table
+        raise UserError("half of it")
+
+    for place in (str(tmp_path), bucket):
+        file = f"{place}/{name}"
+        fs, path = fsspec.core.url_to_fs(file)
+        with pytest.raises(UserError, match="half of it"):
+            writer(file)(table.schema, broken())
+        assert not fs.exists(path)
+        assert writer(file)(table.schema, [table]) == 2
+        whole = fs.cat(path)
+        with pytest.raises(UserError, match="half of it"):
+            writer(file)(table.schema, broken())
+        fs.invalidate_cache()
+        assert fs.cat(path) == whole
+        assert fs.ls(place.removeprefix("gs://"), detail=False, refresh=True) == [path]
