@@ -16,6 +16,7 @@ from model.evaluation import Level, Sample, evaluate, mean_by_recording
 from model.evaluation_files import (
     events_json,
     level_json,
+    promises_json,
     write_confusion,
     write_events,
     write_json,
@@ -24,6 +25,7 @@ from model.evaluation_files import (
 )
 from model.event_evaluation import EventResult, evaluate_events
 from model.events import EventRule
+from model.promises import Promises, compare_promises
 from model.report import Page, render
 from model.runtime import Engine, Precision
 from model.scored import ScoredWindows, known_labels, score_windows
@@ -66,13 +68,17 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was found; `levels` are the windows' results and, of whole clips, the clips'."""
+    """All that was found; `levels` are the windows' results and, of whole clips, the clips'.
+
+    `promises` is None for a bundle that does not say how its thresholds were chosen.
+    """
 
     bundle: Bundle
     window_rule: WindowRule
     group_by: str | None
     scored: ScoredWindows
     levels: tuple[Level, ...]
+    promises: Promises | None
     events: EventResult | None
     warnings: tuple[str, ...]
 
@@ -111,6 +117,8 @@ def evaluate_bundle(
     )
     group_of = dict(zip(annotations.recordings, groups, strict=True))
     levels = _levels(bundle, annotations, scored, group_of)
+    facts = bundle.threshold_facts
+    promises = compare_promises(facts, bundle.thresholds, levels[0].sample) if facts else None
     timed = any(not annotation.whole for annotation in annotations.annotations)
     events = (
         evaluate_events(
@@ -132,6 +140,7 @@ def evaluate_bundle(
         group_by=options.group_by,
         scored=scored,
         levels=levels,
+        promises=promises,
         events=events,
         warnings=(*warnings, *scored.warnings),
     )
@@ -202,6 +211,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
             about=_about(evaluation),
             warnings=evaluation.warnings,
             levels=evaluation.levels,
+            promises=evaluation.promises,
             events=evaluation.events,
             plots=images,
             files=sorted(path.name for path in folder.iterdir()),
@@ -280,6 +290,8 @@ def _document(evaluation: Evaluation) -> dict[str, Any]:
     }
     for level in evaluation.levels:
         document[f"{level.noun}s"] = level_json(level)
+    if evaluation.promises is not None:
+        document["thresholds"] = promises_json(evaluation.promises)
     if evaluation.events is not None:
         document["events"] = events_json(evaluation.events)
     return document

@@ -11,6 +11,7 @@ import numpy as np
 
 from model.evaluation import LabelResult, Level, Result, Sample
 from model.event_evaluation import EventResult
+from model.promises import Promises
 from model.scored import ScoredWindows
 
 ROWS = 1_000_000
@@ -74,6 +75,21 @@ def level_json(level: Level) -> dict[str, Any]:
         document["top"]["confusion"] = result.top.confusion.tolist()
         document["top"]["columns"] = list(level.sample.outputs)
     return document
+
+
+def promises_json(promises: Promises) -> dict[str, Any]:
+    """How thresholds were chosen, and by label what was promised of them and what was found."""
+    labels = {
+        each.label: {
+            "threshold": each.threshold,
+            "promised": each.promised.to_json(),
+            "expected_precision": each.expected,
+            "found": each.found.to_json(),
+        }
+        for each in promises.labels
+    }
+    facts = promises.facts
+    return {"goal": str(facts.goal), "data": facts.data, "labels": labels}
 
 
 def events_json(events: EventResult) -> dict[str, Any]:

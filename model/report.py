@@ -9,6 +9,8 @@ from model.bootstrap import Interval
 from model.evaluation import LabelResult, Level, largest_confusions
 from model.event_evaluation import EventResult, LabelEvents
 from model.plots import DPI
+from model.promises import Promise, Promises
+from model.threshold_facts import Data
 
 CONFUSIONS = 15
 """Mistakes that are listed below a confusion matrix."""
@@ -55,6 +57,19 @@ MEANINGS = {
     "fewer than about ten groups it is too narrow.",
     "mean": "over the labels that have a value; labels without a positive window are in none.",
 }
+THRESHOLD_MEANINGS = {
+    "promised precision": "the precision at the threshold on the windows by which the bundle's "
+    "thresholds were chosen, with its 95 % interval, at the prevalence (the share of windows with "
+    "the label) that these had. Where a label is rarer, more of what is reported is wrong: "
+    "expected is the precision that the same rates of right and wrong reports give here.",
+}
+CHOSEN_ON: dict[Data, str] = {
+    "holdout": "on recordings that were held out of the training",
+    "verified": "on detections that a person verified",
+    "validation": "on the recordings that also decided when training stopped: a guide, no promise",
+    "out_of_fold": "on scores of single networks, not of their mean: a guide, no promise",
+    "nothing": "on nothing, because no recordings were held out: no promise",
+}
 EVENT_MEANINGS = {
     "events": "runs of time in which the score stays at or above the threshold. An event is right "
     "if it can be paired with an annotated one so that what they share is at least the overlap's "
@@ -73,6 +88,7 @@ class Page:
     about: tuple[str, ...]
     warnings: Sequence[str]
     levels: Sequence[Level]
+    promises: Promises | None
     events: EventResult | None
     plots: Mapping[str, Mapping[str, bytes]]
     files: Sequence[str]
@@ -99,11 +115,14 @@ def render(page: Page) -> str:
     parts.append(_overview(page))
     for level in page.levels:
         parts += _level(level, page.plots[level.noun])
+    if page.promises is not None:
+        parts += _promises(page.promises)
     if page.events is not None:
         parts += _events(page.events)
     if "training" in page.plots:
         parts += ["<h2>Training</h2>", *_plots(page.plots["training"])]
-    meanings = MEANINGS | (EVENT_MEANINGS if page.events is not None else {})
+    meanings = MEANINGS | (THRESHOLD_MEANINGS if page.promises is not None else {})
+    meanings |= EVENT_MEANINGS if page.events is not None else {}
     parts.append("<h2>What the words mean</h2><dl>")
     parts += [f"<dt>{escape(w)}</dt><dd>{escape(text)}</dd>" for w, text in meanings.items()]
     parts.append("</dl><h2>Files beside this page</h2><ul>")
@@ -191,6 +210,39 @@ def _label_cells(each: LabelResult) -> list[str]:
         number(each.precision),
         number(each.recall),
         number(each.f1),
+    ]
+
+
+def _promises(promises: Promises) -> list[str]:
+    facts = promises.facts
+    note = f"Chosen for {facts.goal}, {CHOSEN_ON[facts.data]}. Found: on the windows of this page."
+    header = [
+        "label", "threshold", "promised precision", "interval", "prevalence", "expected here",
+        "found precision", "interval", "prevalence",
+    ]  # fmt: skip
+    rows = [_promise_cells(each) for each in promises.labels]
+    both = [
+        (each.expected, each.found.precision)
+        for each in promises.labels
+        if each.expected is not None and each.found.precision is not None
+    ]
+    means = [number(sum(values) / len(both)) for values in zip(*both, strict=True)] or ["–", "–"]
+    mean = ["mean", "", "", "", "", means[0], means[1], "", ""]
+    return ["<h2>Thresholds</h2>", f'<p class="note">{note}</p>', _table(header, rows, mean)]
+
+
+def _promise_cells(each: Promise) -> list[str]:
+    promised, found = each.promised, each.found
+    return [
+        escape(each.label),
+        f"{each.threshold:.2f}",
+        number(promised.precision) + ("" if promised.reached else " <small>(not reached)</small>"),
+        _interval(promised.precision_interval),
+        number(promised.prevalence),
+        number(each.expected),
+        number(found.precision),
+        _interval(found.precision_interval),
+        number(found.prevalence),
     ]
 
 

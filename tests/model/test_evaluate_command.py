@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from model.bundle_document import Task
 from model.errors import UserError
 from model.evaluating import EvaluateOptions, seen_in_training
 from model.frontend import FrontEnd
+from model.threshold_facts import Data, Goal, LabelFacts, ThresholdFacts
 from pipeline.cli import main
 from tests.data import data_folder
 from tests.model.test_report import read
@@ -44,7 +46,9 @@ def network(task: Task) -> Any:
     return made
 
 
-def bundle_at(path: Path, task: Task = "multilabel", log: Any = None, data: Any = None) -> Bundle:
+def bundle_at(
+    path: Path, task: Task = "multilabel", log: Any = None, data: Any = None, **more: Any
+) -> Bundle:
     return write_bundle(
         str(path),
         task=task,
@@ -54,6 +58,7 @@ def bundle_at(path: Path, task: Task = "multilabel", log: Any = None, data: Any 
         networks=[network(task)],
         provenance={"data": data or {}},
         log=log or {"epochs": [{"epoch": 1, "loss": 1.0, "val_loss": 0.9}]},
+        **more,
     )
 
 
@@ -245,6 +250,28 @@ def test_sound_of_the_training_is_named(
     assert len(sentences) == (expected is not None)
     if expected:
         assert re.search(expected, sentences[0]) and "not those of unseen sound" in sentences[0]
+
+
+@pytest.mark.parametrize("data", ["holdout", "validation"])
+def test_what_thresholds_promised_stands_beside_what_is_found(
+    tmp_path: Path, clips: Path, data: Data
+) -> None:
+    promised = LabelFacts(True, 0.5, (0.3, 0.7), 1.0, 0.1, (0.0, 0.4), 0.1, 10, 100)
+    labels = {"high": promised, "low": replace(promised, reached=False)}
+    facts = ThresholdFacts(data, Goal("precision", 0.5), labels)
+    bundle_at(tmp_path / "b", threshold_facts=facts)
+    assert evaluate(tmp_path, clips, "--annotations", str(clips)) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["thresholds"]
+    assert (found["goal"], found["data"]) == ("precision=0.5", data)
+    high = found["labels"]["high"]
+    assert high["promised"] == promised.to_json() and high["threshold"] == 0.5
+    # Of 12 windows 6 are high, and 2 of the low ones sound so.
+    assert high["expected_precision"] == pytest.approx(0.5 / (0.5 + 0.1 * 0.5))
+    assert (high["found"]["precision"], high["found"]["prevalence"]) == (0.75, 0.5)
+    assert high["found"]["false_positive_rate"] == pytest.approx(1 / 3)
+    page = read((tmp_path / "out" / "report.html").read_text())
+    assert {"Thresholds", "0.909", "0.300 to 0.700", "(not reached)"} <= set(page.text)
+    assert any("no promise" in text for text in page.text) == (data == "validation")
 
 
 def test_training_records_its_annotations_as_they_are_asked_for(

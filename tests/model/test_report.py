@@ -70,6 +70,7 @@ def test_the_page_parses_needs_nothing_and_names_every_label() -> None:
         about=("12 recordings & more",),
         warnings=["1 label was left out: <i>."],
         levels=[windows, clips],
+        promises=None,
         events=None,
         plots={"window": pictures(windows), "clip": pictures(clips)},
         files=["labels.csv"],
@@ -88,7 +89,7 @@ def test_the_page_parses_needs_nothing_and_names_every_label() -> None:
 def test_hundreds_of_labels_stay_usable() -> None:
     many = level(tuple(f"species {i}" for i in range(300)), 1200)
     images = pictures(many)
-    page = Page("Many", (), [], [many], None, {"window": images}, [])
+    page = Page("Many", (), [], [many], None, None, {"window": images}, [])
     html = render(page)
     assert set(many.sample.labels) <= set(read(html).text)
     for content in images.values():
