@@ -40,11 +40,12 @@ class Scorer:
     Several threads may call one scorer.
     The networks are loaded in Keras's safe mode and compiled by the engine: TensorFlow, the
     reference, or OpenVINO, whose scores are within 1e-4 of the reference's in float32 (1e-3 for
-    networks of fifty and more layers). In bfloat16 those of either are within 0.01. A window's scores and embedding are the same to the bit
-    whatever it is scored with. The engine works on one thread, unless TensorFlow has worked in this
-    process already, so that scores do not depend on the number of cores and processes side by side
-    do not fight for them. A bundle's rejecter adds the label `unknown`; it judges by distances, so
-    its scores may differ a little more between engines and precisions.
+    networks of fifty and more layers). In bfloat16 those of either are within 0.01. A window's
+    scores and embedding are the same to the bit whatever it is scored with. The engine works on one
+    thread, unless TensorFlow has worked in this process already, so that scores do not depend on
+    the number of cores and processes side by side do not fight for them. A bundle's rejecter adds
+    the label `unknown`; it judges by distances, so its scores may differ a little more between
+    engines and precisions.
 
     Raises UserError for a network that cannot be loaded, does not fit the bundle's front end and
     labels, or cannot be compiled; for an engine that is not installed or a precision that the
