@@ -14,6 +14,7 @@ NAMES = (
     "scale",
     "throughput",
     "training",
+    "tuning",
 )
 
 if __name__ == "__main__":

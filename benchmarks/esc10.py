@@ -65,9 +65,7 @@ def test_fold(data: Path, work: Path, fold: str, options: Sequence[str]) -> list
     test = ["--audio", audio, "--annotations", str(folder / "test.csv"), "--model", bundle]
     test += ["--output", str(folder / "evaluation"), "--group-by", "freesound_id"]
     run("evaluate", *test)
-    table = pq.read_table(folder / "evaluation" / "scores.parquet").to_pandas()
-    scores = table.groupby(["recording", "label"]).score.mean().unstack()
-    top = scores.idxmax(axis=1).to_dict()
+    top = score_clips(folder / "evaluation")
     rows: list[dict[str, object]] = []
     for clip in clips:
         if clip["file"] in top:
@@ -76,6 +74,13 @@ def test_fold(data: Path, work: Path, fold: str, options: Sequence[str]) -> list
             row |= {"source": clip["freesound_id"], "right": said == clip["label"]}
             rows.append(row | {"seconds": seconds})
     return rows
+
+
+def score_clips(evaluation: Path) -> dict[str, str]:
+    """The label of each clip with the highest mean score, by an evaluation's scores."""
+    table = pq.read_table(evaluation / "scores.parquet").to_pandas()
+    scores = table.groupby(["recording", "label"]).score.mean().unstack()
+    return {str(clip): str(label) for clip, label in scores.idxmax(axis=1).items()}
 
 
 def interval(right: Sequence[bool], sources: Sequence[str]) -> tuple[float, float]:
