@@ -54,7 +54,8 @@ def main() -> None:
     threads = str(max(1, (os.cpu_count() or 1) // args.processes))
     settings = os.environ | {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
     running = [subprocess.Popen(command, env=settings) for _ in range(args.processes)]
-    if any([one.wait() for one in running]):
+    statuses = [one.wait() for one in running]
+    if any(statuses):
         sys.exit("the search failed")
     print(f"{args.trials} trials in {(time.monotonic() - began) / 60:.1f} min", flush=True)
 
