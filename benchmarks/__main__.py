@@ -4,6 +4,7 @@ import importlib
 import sys
 
 NAMES = (
+    "calibration",
     "embeddings",
     "esc10",
     "events",
