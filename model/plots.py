@@ -128,24 +128,27 @@ def training_curves(histories: Sequence[Sequence[dict[str, Any]]]) -> bytes:
     """Losses of each network by epoch, and what was measured on validation."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9, 3.6)
-    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.28})
+    names = {name for history in histories for entry in history for name in entry}
+    judged = any(name.startswith("val_") for name in names)
+    figure = _figure(9 if judged else 4.5, 3.6)
+    panels = figure.subplots(1, 1 + judged, squeeze=False, gridspec_kw={"wspace": 0.28})[0]
+    styles = {
+        "loss": (panels[0], ":"),
+        "val_loss": (panels[0], "-"),
+        "val_macro_average_precision": (panels[-1], "-"),
+        "val_accuracy": (panels[-1], "--"),
+    }
     for i, history in enumerate(histories):
-        colour = f"C{i % 10}"
-        for axes, key, style in (
-            (left, "loss", ":"),
-            (left, "val_loss", "-"),
-            (right, "val_macro_average_precision", "-"),
-            (right, "val_accuracy", "--"),
-        ):
+        for key, (axes, style) in styles.items():
             points = [(e["epoch"], e[key]) for e in history if e.get(key) is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.3)
-    left.set(xlabel="epoch", ylabel="loss (dotted: training)")
-    right.set(xlabel="epoch", ylabel="average precision", ylim=(0, 1))
-    if any("val_accuracy" in entry for history in histories for entry in history):
-        right.set_ylabel("average precision (dashed: accuracy)")
-    for axes in (left, right):
+                axes.plot(*zip(*points, strict=True), style, color=f"C{i % 10}", linewidth=1.3)
+    panels[0].set(xlabel="epoch", ylabel="loss (dotted: training)" if judged else "training loss")
+    if judged:
+        panels[1].set(xlabel="epoch", ylabel="average precision", ylim=(0, 1))
+    if "val_accuracy" in names:
+        panels[1].set_ylabel("average precision (dashed: accuracy)")
+    for axes in panels:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _grid(axes)
     return _png(figure)

@@ -101,5 +101,11 @@ def test_hundreds_of_labels_stay_usable() -> None:
 def test_training_curves_of_any_log() -> None:
     epochs = [{"epoch": i, "loss": 1 / i, "val_loss": None} for i in (1, 2, 3)]
     both = [{**entry, "val_loss": 0.5, "val_macro_average_precision": 0.1} for entry in epochs]
-    for histories in ([epochs], [epochs, both]):
-        assert plots.training_curves(histories).startswith(b"\x89PNG")
+    alone = [{"epoch": 1, "loss": 1.0}]
+    widths = []
+    for histories in ([epochs], [epochs, both], [alone]):
+        content = plots.training_curves(histories)
+        assert content.startswith(b"\x89PNG")
+        widths.append(int.from_bytes(content[16:20]))
+    # Without validation there is no empty panel for it.
+    assert widths[0] == widths[1] > 1.5 * widths[2]
