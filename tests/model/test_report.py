@@ -108,4 +108,4 @@ def test_training_curves_of_any_log() -> None:
         assert content.startswith(b"\x89PNG")
         widths.append(int.from_bytes(content[16:20]))
     # Without validation there is no empty panel for it.
-    assert widths[0] == widths[1] > 1.5 * widths[2]
+    assert min(widths[:2]) > 1.5 * widths[2]
