@@ -115,8 +115,8 @@ def fit(
         improved = kept_epoch(progress.log, options.patience) == index + 1
         if improved:
             progress.best = body.get_weights()
-        report(_line(entry, options.epochs, improved and "val_loss" in entry))
         late = options.patience is not None and "val_loss" in entry
+        report(_line(entry, options.epochs, improved and late))
         waited = index + 1 - kept_epoch(progress.log, options.patience)
         body.stop_training = (late and waited >= (options.patience or 0)) or give_up(progress.log)
         progress.done = body.stop_training or index + 1 == options.epochs
