@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from model.errors import UserError
+from model.errors import UserError, require
 from model.frontend import FrontEnd
 
 IMAGENET_WIDTHS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv3": (0.75, 1.0)}
@@ -73,18 +73,18 @@ class Architecture:
                 f"{_words(BACKBONES)}."
             )
         self._check_convolutions()
-        _require(self.dense is None or self.dense >= 0, "dense", self.dense, "0 (none) or more")
-        _require(
+        require(self.dense is None or self.dense >= 0, "dense", self.dense, "0 (none) or more")
+        require(
             self.dropout is None or 0 <= self.dropout < 1,
             "dropout",
             self.dropout,
             "from 0 to below 1",
         )
-        _require(self.head in (None, "flatten", "average"), "head", self.head, "flatten or average")
+        require(self.head in (None, "flatten", "average"), "head", self.head, "flatten or average")
         self._check_weights()
 
     def _check_convolutions(self) -> None:
-        _require(self.kernel is None or self.kernel >= 1, "kernel", self.kernel, "1 or more")
+        require(self.kernel is None or self.kernel >= 1, "kernel", self.kernel, "1 or more")
         if self.filters is None and self.pools is None:
             return
         own = OWN[self.name]
@@ -104,7 +104,7 @@ class Architecture:
     def _check_weights(self) -> None:
         width = self.width
         # A tenth leaves the first convolution of either MobileNet at least 3 filters.
-        _require(width is None or 0.1 <= width <= 4, "width", width, "from 0.1 to 4")
+        require(width is None or 0.1 <= width <= 4, "width", width, "from 0.1 to 4")
         known = IMAGENET_WIDTHS.get(self.name, ())
         if self.weights == "imagenet" and known and width not in (None, *known):
             raise UserError(
@@ -171,11 +171,6 @@ class Architecture:
                 f"{front_end.window_s:g} s at hop length {front_end.hop_length} has {frames}: use "
                 f"{shorter}a window of at least {math.ceil(window * 1000) / 1000:g} s{fewer}."
             )
-
-
-def _require(holds: bool, name: str, value: object, accepted: str) -> None:
-    if not holds:
-        raise UserError(f"The {name} is {value}; it must be {accepted}.")
 
 
 def _commas(numbers: Any) -> str:

@@ -172,9 +172,16 @@ def plan_examples(
     kept = np.flatnonzero(counts)
     for i in np.flatnonzero(counts == 0):
         warnings.add("{n} labels are in no window and were left out", labels[i])
-    if len(kept) < (2 if task == "singlelabel" else 1):
-        need = "at least two labels" if task == "singlelabel" else "a label"
-        raise UserError(f"No training without {need} that fills windows of {rule.window_s:g} s.")
+    if not len(kept):
+        raise UserError(
+            f"No annotation fills a window of {rule.window_s:g} s; give a shorter --window, or "
+            "more annotations."
+        )
+    if task == "singlelabel" and len(kept) == 1:
+        raise UserError(
+            f"All windows have the label {labels[kept[0]]}; a single-label task needs two labels "
+            "or more: give more annotations, or --task multilabel."
+        )
     return ExamplePlan(
         labels=tuple(labels[i] for i in kept),
         task=task,

@@ -44,7 +44,7 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         patience = self.patience
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        require(self.epochs >= 1, "number of epochs", self.epochs, "1 or more")
         require(patience is None or patience >= 1, "patience", patience, "1 or more, or none")
         require(self.batch_size >= 1, "batch size", self.batch_size, "1 or more")
         require(0 < self.learning_rate < math.inf, "learning rate", self.learning_rate, "above 0")

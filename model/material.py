@@ -53,7 +53,14 @@ def work_folder(output: str, work: Path | None) -> Iterator[Path]:
         elif "file" in fs.protocol:
             beside = Path(f"{path.rstrip('/')}.work")
             beside.mkdir(parents=True, exist_ok=True)
-            yield beside
+            try:
+                yield beside
+            except BaseException:
+                with contextlib.suppress(
+                    OSError
+                ):  # What is in it, the same command can go on with.
+                    beside.rmdir()
+                raise
             shutil.rmtree(beside)
         else:
             with tempfile.TemporaryDirectory(prefix="dawnchorus-") as folder:

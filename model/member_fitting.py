@@ -47,7 +47,8 @@ class Recipe:
     def __post_init__(self) -> None:
         names = get_args(TrainingPrecision)
         require(self.precision in names, "precision", self.precision, " or ".join(names))
-        require(self.fine_tune >= 0, "fine-tune epochs", self.fine_tune, "0 or more")
+        fine_tune = self.fine_tune
+        require(fine_tune >= 0, "number of fine-tune epochs", fine_tune, "0 or more")
         rate = self.fine_tune_rate
         require(rate is None or 0 < rate < math.inf, "fine-tune rate", rate, "above 0")
 

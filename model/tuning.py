@@ -41,8 +41,13 @@ FIXED = {
     "background",
     "no-augmentation",
     "seed",
+    "threshold-goal",
+    "calibrate",
+    "reject",
+    "reject-share",
+    "help",
 }
-"""Options that decide what trials are judged by, or that have no value to vary."""
+"""Options that decide what trials are judged by, are no part of it, or have no value to vary."""
 LEAST = 0.3
 """Share of the epochs before which no trial is stopped."""
 REFUSALS = 200

@@ -171,7 +171,7 @@ def test_a_single_label_task_has_one_label_a_window(tmp_path: Path) -> None:
         "1 windows with several labels were left out of a single-label task",
         "1 windows with no label were left out of a single-label task",
     ]
-    with pytest.raises(UserError, match="at least two labels"):
+    with pytest.raises(UserError, match="needs two labels"):
         plan_examples(tmp_path, annotated([annotation(0, 1)]), RULE, "singlelabel")
 
 

@@ -403,6 +403,12 @@ def test_thresholds_are_of_scores_as_detection_writes_them(archive: Path, tmp_pa
     assert bundle.thresholds == pytest.approx(thresholds, abs=1e-3)
 
 
+def test_a_training_that_cannot_begin_leaves_no_folder(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="names no group"):
+        train(options(archive, tmp_path / "b", group_by="year"), print)
+    assert not list(tmp_path.iterdir())
+
+
 def test_weights_that_are_missing_are_told_before_spectrograms(
     archive: Path, tmp_path: Path
 ) -> None:
