@@ -9,7 +9,6 @@ import contextlib
 import logging
 import mmap
 import os
-import pickle
 import queue
 import resource
 import struct
@@ -72,7 +71,7 @@ def work(pipe_descriptor: int, mark_descriptor: int, said_descriptor: int) -> No
         _expect_death()
         limit_memory()
         pipe, mark = Connection(pipe_descriptor), Mark(mark_descriptor)
-        tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        tasks: queue.SimpleQueue = queue.SimpleQueue()  # type: ignore[type-arg]
         threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
         while True:
             _do(tasks.get(), pipe, mark)
@@ -82,10 +81,11 @@ def work(pipe_descriptor: int, mark_descriptor: int, said_descriptor: int) -> No
         os._exit(1)
 
 
-def _do(task: bytes, pipe: Connection, mark: Mark) -> None:
-    answer: tuple[bool, Any]
+def _do(task: Any, pipe: Connection, mark: Mark) -> None:
     try:
-        function, arguments, blamed, attempt = pickle.loads(task)
+        if isinstance(task, Exception):
+            raise task
+        function, arguments, blamed, attempt = task
         answer = True, function(*arguments, Guard(mark.at, blamed, attempt))
     except Exception as error:
         answer = False, error
@@ -98,13 +98,15 @@ def _do(task: bytes, pipe: Connection, mark: Mark) -> None:
         pipe.send((False, RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
 
 
-def _receive(pipe: Connection, tasks: "queue.SimpleQueue[bytes]") -> None:
+def _receive(pipe: Connection, tasks: "queue.SimpleQueue[object]") -> None:
     """Hands on what the parent sends; ends the process, whatever it is at, with the parent."""
     while True:
         try:
-            tasks.put(pipe.recv_bytes())
+            tasks.put(pipe.recv())
         except (EOFError, OSError):
             os._exit(1)
+        except Exception as error:  # What was sent cannot be read here; the parent waits.
+            tasks.put(error)
 
 
 def _expect_death() -> None:

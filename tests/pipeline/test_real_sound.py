@@ -45,7 +45,7 @@ def test_damaged_files_cost_what_the_damage_touches(bundle: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_finch_is_recognised_in_recordings_not_trained_on(tmp_path: Path) -> None:
-    options = [*real_sound.SYLLABLES, "--epochs", "2"]
+    options = [*real_sound.SYLLABLES, "--epochs", "4"]
     macro, chance = real_sound.finch(data_folder("finch") / "gy6or6", tmp_path / "work", options)
     assert chance < 0.2 and macro > 0.9
     metrics = json.loads((tmp_path / "work" / "evaluation" / "metrics.json").read_text())
