@@ -60,7 +60,9 @@ def main() -> None:
     print(f"{args.trials} trials in {(time.monotonic() - began) / 60:.1f} min", flush=True)
 
     default = args.work / "default.bundle"
-    run("train", *places, "--output", str(default), "--work", str(search / "work"))
+    command = [sys.executable, "-c", code, "train", *places, "--output", str(default)]
+    # With as many threads as trial 0 had: weights depend on it.
+    subprocess.run([*command, "--work", str(search / "work")], env=settings, check=True)
     right = {}
     for name, bundle in (("default", default), ("best", search / "best.bundle")):
         folder = args.work / f"{name}-evaluation"

@@ -169,14 +169,15 @@ def is_hopeless(course: Sequence[float], others: Sequence[Sequence[float]], leas
     """Whether a training is worse than most others were at the same epoch.
 
     The median stopping rule (Golovin et al. 2017, Google Vizier): its lowest loss so far is above
-    the median of the others' lowest up to that epoch. Never before `least` epochs, nor against
-    fewer than 3 others that came as far.
+    the median of the others' lowest up to that epoch. One that ended before counts with what it
+    had: among those that were not stopped half would be worse than the median again and again.
+    Never before `least` epochs, nor against fewer than 3 others.
     """
     epoch = len(course)
-    reached = sorted(min(other[:epoch]) for other in others if len(other) >= epoch)
-    if epoch < least or len(reached) < 3:
+    if epoch < least or len(others) < 3:
         return False
-    return min(course) > reached[len(reached) // 2]
+    lowest = sorted(min(other[:epoch]) for other in others)
+    return min(course) > lowest[len(lowest) // 2]
 
 
 def check_same(path: Path, search: dict[str, Any]) -> None:

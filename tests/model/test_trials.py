@@ -64,7 +64,9 @@ def test_hopeless_is_worse_than_the_median_of_the_others() -> None:
     assert is_hopeless([0.9, 0.61], others, 2)
     assert not is_hopeless([0.9, 0.6], others, 2)
     assert not is_hopeless([0.9, 0.9], others[:2], 1)
-    assert not is_hopeless([1.0] * 4, others, 1)
+    # Two that were stopped count too: better than they is enough, also late.
+    assert not is_hopeless([0.9, 0.5, 0.25], [[0.9, 0.8], [0.9, 0.7], [0.9, 0.5, 0.1]], 1)
+    assert is_hopeless([0.9, 0.9, 0.75], [[0.9, 0.8], [0.9, 0.7], [0.9, 0.5, 0.1]], 1)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
