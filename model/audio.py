@@ -209,6 +209,7 @@ def _decode(
     grid = rate // math.gcd(rate, sample_rate)
     begin = max(0, plan.start(first) - margin) // grid * grid
     end = min(frames, plan.end(stop - 1) + margin)
+    sound.until(end)
     # Integers, as those of PCM and FLAC, are always finite.
     may_be_infinite = "/PCM_" not in sound.info.format
     heard = _Tape(begin)

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Self, cast
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from model.files import BLOCK, RemoteFile, open_file
 from model.flac import FlacStream, find_ends, stream_info
 from model.flac_chunks import FlacChunks
 from model.ogg import find_gaps
@@ -107,65 +107,72 @@ class _Source(io.RawIOBase):
         self._file.seek(here)
         return content
 
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return open_file(path)
+    except FileNotFoundError as error:
+        raise AudioError("vanished", "the file is not there any more") from error
+    except PermissionError as error:
+        raise AudioError("permission", "the file may not be read") from error
+    except IsADirectoryError as error:
+        raise AudioError("not_audio", "a folder, not a file") from error
 
 
 class Sound:
     """An open recording, local or under any fsspec URL; a context manager.
 
     `info.frames` are the samples that are there, whatever the header says, and `end` those that
-    may be readable: it moves when `look_ahead` finds nothing. Raises AudioError where it cannot be
-    opened, or where it does not have `size_bytes`; OSError where storage fails.
+    may be readable: it moves when `look_ahead` finds nothing. `file` is the open file, if it is
+    open, which stays so. Raises AudioError where it cannot be opened, or where it does not have
+    `size_bytes`; OSError where storage fails.
     """
 
-    def __init__(self, path: str, size_bytes: int | None = None) -> None:
+    def __init__(
+        self, path: str, size_bytes: int | None = None, file: BinaryIO | None = None
+    ) -> None:
         self.path = path
-        self._expected = size_bytes
+        self._own = file is None
+        self._file = file if file is not None else _opened(path)
+        self._size = self._file.seek(0, os.SEEK_END)
         self._repair: tuple[int, bytes] | None = None
         self._stream: FlacStream | None = None
         self._chunks: FlacChunks | None = None
         self._gaps: list[tuple[int, int]] | None = None
         self._before = 0
         self._readable = 0
-        self._open()
         try:
-            rate, channels = self._sound.samplerate, self._sound.channels
-            if rate not in RATES:
-                raise AudioError("damaged", f"a sample rate of {rate} Hz")
-            if channels > MAX_CHANNELS:
-                raise AudioError("unsupported", f"{channels} channels, more than {MAX_CHANNELS}")
-            kind, frames = f"{self._sound.format}/{self._sound.subtype}", self._frames()
-            if frames > SAMPLES_PER_BYTE * self._size:
-                raise AudioError("damaged", f"{frames:,} samples in {self._size:,} bytes")
-            self.info = AudioInfo(frames, rate, channels, kind)
-            self.end = frames
-            if self._stream is not None:
-                self._chunks = FlacChunks(self._source.part, self._stream, self._size, frames)
+            if size_bytes not in (None, self._size):
+                raise AudioError("changed", "the size is not the one that was planned")
+            self._open()
+            try:
+                self._look()
+            except BaseException:
+                self._end()
+                raise
         except BaseException:
-            self.close()
+            if self._own:
+                self._file.close()
             raise
 
+    def _look(self) -> None:
+        rate, channels = self._sound.samplerate, self._sound.channels
+        if rate not in RATES:
+            raise AudioError("damaged", f"a sample rate of {rate} Hz")
+        if channels > MAX_CHANNELS:
+            raise AudioError("unsupported", f"{channels} channels, more than {MAX_CHANNELS}")
+        kind, frames = f"{self._sound.format}/{self._sound.subtype}", self._frames()
+        if frames > SAMPLES_PER_BYTE * self._size:
+            raise AudioError("damaged", f"{frames:,} samples in {self._size:,} bytes")
+        self.info = AudioInfo(frames, rate, channels, kind)
+        self.end = frames
+        if self._stream is not None:
+            self._chunks = FlacChunks(self._source.part, self._stream, self._size, frames)
+
     def _open(self) -> None:
+        self._file.seek(0)
+        self._source = _Source(self._file, self._repair)
         try:
-            if "://" in self.path:
-                file = fsspec.open(self.path, "rb").open()
-            else:
-                file = open(self.path, "rb", buffering=0)  # noqa: SIM115
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-        except FileNotFoundError as error:
-            raise AudioError("vanished", "the file is not there any more") from error
-        except PermissionError as error:
-            raise AudioError("permission", "the file may not be read") from error
-        except IsADirectoryError as error:
-            raise AudioError("not_audio", "a folder, not a file") from error
-        self._source = _Source(file, self._repair)
-        self._size = size
-        try:
-            if self._expected not in (None, size):
-                raise AudioError("changed", "the size is not the one that was planned")
             self._sound = soundfile.SoundFile(self._source)
             self.check_storage()
         except BaseException as error:
@@ -192,12 +199,15 @@ class Sound:
 
     def _flac_frames(self, promised: int) -> int:
         """A FLAC's samples by its last frame: the header may promise any number, or none."""
-        self._stream = stream = stream_info(self._source.part(0, TAIL_BYTES))
+        self._stream = stream = stream_info(self._source.part(0, BLOCK)) or stream_info(
+            self._source.part(0, TAIL_BYTES)
+        )
         if stream is None:
             return promised
-        ends = find_ends(stream, self._source.part(self._size - TAIL_BYTES, TAIL_BYTES))
-        if any(stop == stream.frames for _, stop in ends):
-            return promised
+        for count in (BLOCK, TAIL_BYTES):
+            ends = find_ends(stream, self._source.part(self._size - count, count))
+            if any(stop == stream.frames for _, stop in ends):
+                return promised
         for end in (end for start, stop in reversed(ends) for end in (stop, start) if end):
             # The decoder seeks by the number in the header, so it is given the true one.
             self._repair = stream.place, stream.count(end)
@@ -298,12 +308,23 @@ class Sound:
         return self._gaps or []
 
     def reopen(self) -> None:
-        """Opens the recording again: after an error the decoder's state is not to be trusted."""
-        self.close()
+        """Begins anew: after an error the decoder's state is not to be trusted."""
+        self._end()
         self._open()
 
+    def until(self, frame: int) -> None:
+        """Tells that nothing is wanted from about a sample on, so that it need not be fetched."""
+        if isinstance(self._file, RemoteFile):
+            share = frame / max(1, self.info.frames)
+            self._file.until = min(self._size, int(self._size * share) + BLOCK)
+
     def close(self) -> None:
-        """Closes the recording."""
+        """Closes the recording, and its file if it opened it."""
+        self._end()
+        if self._own:
+            self._file.close()
+
+    def _end(self) -> None:
         self._chunks = None
         self._sound.close()
         self._source.close()

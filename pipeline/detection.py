@@ -146,7 +146,9 @@ def detect(options: DetectOptions) -> int:
         return status
     except BaseException as error:
         with contextlib.suppress(OSError):
-            record.finish(out, status=FAILED, error=f"{type(error).__name__}: {error}")
+            stopped = {"stopped": True} if isinstance(error, KeyboardInterrupt) else {}
+            why = f"{type(error).__name__}: {error}"
+            record.finish(out, status=FAILED, error=why, **stopped)
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise UserError(
                 f"There is no space left for the output {out.url}: free some and run the same "

@@ -6,12 +6,13 @@ import os
 from dataclasses import replace
 from typing import BinaryIO
 
+from model.files import open_file
 from model.sound import AudioError, AudioInfo, Sound
 from pipeline.clock import is_triggered_name
 from pipeline.discovery import UNSUPPORTED, extension
 from pipeline.headers import HeaderFacts, read_facts
 from pipeline.recording import Recording, unreadable
-from pipeline.storage import Folder, is_local
+from pipeline.storage import is_local
 
 EXPAND = "triggered by amplitude: expand it with AudioMoth's app, and give what that writes"
 END_BYTES = 64 * 1024
@@ -47,23 +48,20 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
         return unreadable(row, "not_audio", "a folder, not a file")
     if is_local(url) and os.path.exists(url) and not os.path.isfile(url):
         return unreadable(row, "not_audio", "a pipe or device, not a file")
-    parent, _, name = url.rpartition("/")
+    name = url.rpartition("/")[2]
     try:
-        with Folder(parent).open(name) as file:
+        with open_file(url) as file:
             size = file.seek(0, os.SEEK_END)
             row = replace(row, size_bytes=size, version=version_of(file, size))
             if extension(name) in UNSUPPORTED:
                 return unreadable(row, "unsupported", f"{extension(name).upper()} is not supported")
             if is_triggered_name(name):
-                return unreadable(
-                    row,
-                    "triggered",
-                    EXPAND,
-                )
+                return unreadable(row, "triggered", EXPAND)
             if size == 0:
                 return unreadable(row, "empty", "the file has no bytes")
             file.seek(0)
             facts = read_facts(file, size)
+            return _read(_with_facts(row, facts), facts, file)
     except FileNotFoundError:
         return unreadable(row, "vanished", "the file is not there any more")
     except PermissionError:
@@ -72,9 +70,12 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
         if error.errno not in NOWHERE:
             raise
         return unreadable(row, "vanished", "there can be no file of that name")
-    row = _with_facts(row, facts)
+
+
+def _read(row: Recording, facts: HeaderFacts, file: BinaryIO) -> Recording:
+    """The row with what the decoder says of an open file."""
     try:
-        with Sound(url) as sound:
+        with Sound(row.url, file=file) as sound:
             info = sound.info
     except AudioError as error:
         reason = "empty" if facts.data_bytes_present == 0 else error.reason

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,8 +12,9 @@ from pipeline.plan import ShardRef
 from pipeline.storage import Folder
 
 TICK_S = 0.5
-LOCAL_LOOKS = 5000
-REMOTE_LOOKS = 20
+REMOTE_TICK_S = 5.0
+LOOKING = 1 / 20
+"""Share of the time that may go into listing what is committed."""
 
 
 @contextmanager
@@ -43,25 +45,22 @@ def shown(out: Folder, refs: Sequence[ShardRef]) -> Iterator[None]:
 def _watch(
     out: Folder, refs: Sequence[ShardRef], bar: "tqdm[None]", unit: int, stop: threading.Event
 ) -> None:
-    names = [(ref.key.part("coverage"), ref.seconds) for ref in refs]
-    looks = LOCAL_LOOKS if out.is_local else REMOTE_LOOKS
-    standing = [ref.key.part("coverage") for ref in refs if ref.seen is not None]
-    before = {name: out.stamp(name) for name in standing}
-    at = 0
-    while names:
-        last = stop.wait(TICK_S)
-        begin = 0 if last else at % len(names)
-        window = names if last and out.is_local else names[begin : begin + looks]
-        done = [item for item in window if out.stamp(item[0]) != before.get(item[0])]
-        at = begin + looks if begin + looks < len(names) else 0
+    left = {ref.key.part("coverage"): ref.seconds for ref in refs}
+    before = out.stamps("coverage") if any(ref.seen is not None for ref in refs) else {}
+    tick = TICK_S if out.is_local else REMOTE_TICK_S
+    wait, last = tick, False
+    while left and not last:
+        last = stop.wait(wait)
+        began = time.monotonic()
+        try:
+            found = out.stamps("coverage")
+        except OSError:
+            continue  # The next look may be luckier, and who works is told elsewhere.
+        wait = max(tick, (time.monotonic() - began) / LOOKING)
+        done = [name for name in left if found.get(name) != before.get(name)]
+        seconds = sum(left.pop(name) for name in done)
         if done:
-            gone = set(done)
-            names = [item for item in names if item not in gone]
-            bar.update(
-                sum(seconds for _, seconds in done) / unit if names else (bar.total or 0) - bar.n
-            )
+            bar.update(seconds / unit if left else (bar.total or 0) - bar.n)
         elapsed = bar.format_dict["elapsed"] or 1.0
         rate = f"{bar.n * unit / elapsed:,.0f} x realtime"
         bar.set_postfix_str(rate, refresh=last or sys.stderr.isatty())
-        if last:
-            return

@@ -1,5 +1,6 @@
 """The record of a run, in `_runs/`: what was asked, by whom, and how it ended."""
 
+import contextlib
 import os
 import socket
 import uuid
@@ -74,6 +75,14 @@ def read_runs(out: Folder) -> list[RunRecord]:
             if isinstance(values, dict):
                 records.append(RunRecord(base.removesuffix(".json"), values))
     return records
+
+
+def was_stopped(out: Folder, name: str) -> bool:
+    """Whether a user has stopped a run: some clusters go on with a job that was cancelled."""
+    with contextlib.suppress(OSError, ValueError):
+        values = out.read_json(f"_runs/{name}.json")
+        return isinstance(values, dict) and bool(values.get("stopped"))
+    return False
 
 
 def living_runs(out: Folder, but: str) -> list[RunRecord]:

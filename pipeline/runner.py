@@ -1,22 +1,34 @@
 """Which Beam runner takes a job, with which options."""
 
 import argparse
+import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
 from apache_beam.runners import create_runner
 
 from model.errors import UserError
 from pipeline.pool import stop
 
-LOCAL = {None, "DirectRunner", "direct", "FnApiRunner"}
+BEAMS_OWN = {"direct", "fnapi"}
+"""Beam's runner in this process, by its names in lower case without `runner`."""
 NAMESPACE = "dawnchorus"
 """Of Beam's metrics: counters of elements by their end, distributions of stage times of shards."""
+LONGEST_REASON = 300
+"""Characters of what a runner says: a stack of Java's would fill the screen."""
+ANSWER_S = 10.0
+"""A job server that takes no connection for so long is not there."""
 LONG_S = 4
 """Work, in seconds of one core, from which further worker processes earn their start."""
 
@@ -40,12 +52,27 @@ def check_beam_options(flags: Sequence[str]) -> None:
             f"Unknown option {unknown[0]}: neither dawnchorus nor Beam has it; see --help."
         )
     name = PipelineOptions(list(flags)).view_as(StandardOptions).runner
-    if name not in LOCAL:
+    if _short(name) not in BEAMS_OWN:
         try:
             create_runner(name)
         except (ValueError, ImportError) as error:
             why = str(error).rstrip(".")
             raise UserError(f"--runner {name} cannot be used: {why}.") from error
+    _check_endpoint(PipelineOptions(list(flags)).view_as(PortableOptions).job_endpoint)
+
+
+def _check_endpoint(endpoint: str | None) -> None:
+    """Raises UserError if nobody listens there: Beam would wait for minutes."""
+    if not endpoint or endpoint == "embed":
+        return
+    host, _, port = endpoint.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"No job server answers at {endpoint} ({error}); start it, or check "
+            "--job_endpoint (HOST:PORT)."
+        ) from error
 
 
 def _kinds(kind: Any) -> Iterator[Any]:
@@ -54,9 +81,18 @@ def _kinds(kind: Any) -> Iterator[Any]:
         yield from _kinds(child)
 
 
+def _short(runner: str | None) -> str:
+    """A runner's name as Beam compares it: lower case, without its module and `runner`."""
+    return (runner or "direct").rpartition(".")[2].lower().removesuffix("runner")
+
+
 def is_local_runner(flags: Sequence[str]) -> bool:
-    """Whether the job runs on this machine, in Beam's own runner."""
-    return PipelineOptions(list(flags)).view_as(StandardOptions).runner in LOCAL
+    """Whether the work is done on this machine, below this process."""
+    options = PipelineOptions(list(flags))
+    name = _short(options.view_as(StandardOptions).runner)
+    if name == "prism":
+        return options.view_as(PortableOptions).environment_type in (None, "LOOPBACK")
+    return name in BEAMS_OWN
 
 
 def cores() -> int:
@@ -72,44 +108,85 @@ def worker_processes(flags: Sequence[str], work_s: float) -> int:
 
     On this machine as many as Beam's --direct_num_workers says (0: one for each core); without it
     one for each core where the work is long, one where it is short. A cluster's runner itself has
-    as many workers as it wants side by side, each of which keeps one.
+    as many workers as it wants side by side, each of which keeps one; so has Beam's own, where it
+    is told to (--direct_running_mode).
     """
-    if not is_local_runner(flags):
+    direct = PipelineOptions(list(flags)).view_as(DirectOptions)
+    if not is_local_runner(flags) or direct.direct_running_mode != "in_memory":
         return 1
-    wanted = PipelineOptions(list(flags)).view_as(DirectOptions).direct_num_workers
-    if wanted == 1 and not any(flag.startswith("--direct_num_workers") for flag in flags):
+    wanted = direct.direct_num_workers
+    if not _says_workers(flags):
         wanted = 0 if work_s >= LONG_S else 1
     return wanted or cores()
+
+
+def _says_workers(flags: Sequence[str]) -> bool:
+    return any(flag.startswith("--direct_num_workers") for flag in flags)
 
 
 def run_pipeline(transform: beam.PTransform, flags: Sequence[str]) -> dict[str, int]:
     """Runs one transform to its end; the sums of its distributions, by name.
 
-    Ends all worker processes if it is interrupted.
+    An interrupt ends the job, also at another runner, and all worker processes of this one. Raises
+    UserError where another runner does not take the job, or gives it up.
     """
     options = PipelineOptions(list(flags))
     runner: Any = options.view_as(StandardOptions).runner
-    if runner in LOCAL:
+    if own := _short(runner) in BEAMS_OWN:
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-        # One thread of Beam's is enough: the work is done in worker processes of ours.
         direct = options.view_as(DirectOptions)
-        direct.direct_running_mode, direct.direct_num_workers = "in_memory", 1
+        if direct.direct_running_mode == "in_memory":
+            direct.direct_num_workers = 1  # The work is done in worker processes of ours.
+        elif not _says_workers(flags):
+            direct.direct_num_workers = cores()
         runner = FnApiRunner()
     else:
         logging.getLogger().setLevel(logging.INFO)
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    _ = pipeline | transform
+        # It warns at the end of each job server that it ends what it has started.
+        logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)
     try:
-        result = pipeline.run()
-        state = result.wait_until_finish()
+        result = _run(transform, runner, options) if own else _run_at(transform, runner, options)
     except BaseException:
         stop()
         raise
-    if state not in (None, "DONE"):
-        raise RuntimeError(f"the runner ended the job as {state}")
     try:
         metrics = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
     except Exception:
         return {}  # The work is done and committed; a runner that tells no figures is no failure.
     return {one.key.metric.name: one.result.sum for one in metrics["distributions"]}
+
+
+def _run(transform: beam.PTransform, runner: Any, options: PipelineOptions) -> Any:
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    _ = pipeline | transform
+    return pipeline.run()
+
+
+def _run_at(transform: beam.PTransform, runner: str, options: PipelineOptions) -> Any:
+    """The result of a job that another runner has brought to its end."""
+    try:
+        result = _run(transform, runner, options)
+    except Exception as error:
+        raise UserError(f"{runner} did not take the job: {_why(error)}.") from error
+    try:
+        state, why = result.wait_until_finish(), ""
+    except Exception as error:
+        state, why = "FAILED", f" ({_why(error)})"
+    except BaseException:
+        with contextlib.suppress(Exception):
+            result.cancel()
+        raise
+    if state != "DONE":
+        raise UserError(
+            f"{runner} ended the job as {state}{why}; what is committed stays, and the same "
+            "command goes on from there."
+        )
+    return result
+
+
+def _why(error: Exception) -> str:
+    """What an error of a runner says, as one line."""
+    details = getattr(error, "details", None)
+    text = str(details() if callable(details) else error) or type(error).__name__
+    return " ".join(text.split())[:LONGEST_REASON].rstrip(".: ")

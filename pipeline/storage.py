@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 import fsspec
 
 from model.errors import UserError
+from model.files import RemoteFile, file_system
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of storage that no new try mends."""
@@ -64,7 +65,7 @@ class Folder:
     def fs(self) -> Any:
         """The fsspec file system."""
         try:
-            return fsspec.core.url_to_fs(self.url)[0]
+            return file_system(self.url)
         except (ImportError, ValueError) as error:
             raise UserError(f"{self.url} cannot be opened: {error}.") from error
 
@@ -80,26 +81,39 @@ class Folder:
         """Whether a file or folder has that name."""
         return os.path.lexists(self.at(name)) if self.is_local else self.fs.exists(self.at(name))
 
-    def stamp(self, name: str) -> str | None:
-        """A string that changes when the file does; None if there is none."""
-        try:
-            if self.is_local:
-                info = os.stat(self.at(name))
-                return f"{info.st_mtime_ns}-{info.st_ino}-{info.st_size}"
-            return entry_of(self.fs, self.fs.info(self.at(name), refresh=True)).stamp
-        except FileNotFoundError:
-            return None
+    def stamps(self, name: str = "") -> dict[str, str]:
+        """Of each file below `name` a string that changes when the file does, by one listing."""
+        if not self.is_local:
+            fs = self.fs
+            fs.invalidate_cache()
+            prefix = fs._strip_protocol(self.url).rstrip("/") + "/"
+            found = fs.find(self.at(name), detail=True).items()
+            return {path.removeprefix(prefix): entry_of(fs, i).stamp or "" for path, i in found}
+        stamps: dict[str, str] = {}
+        folders = [self.at(name)]
+        while folders:
+            with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as children:
+                for child in children:
+                    if child.is_dir(follow_symlinks=False):
+                        folders.append(child.path)
+                        continue
+                    with contextlib.suppress(FileNotFoundError):
+                        info = child.stat()
+                        path = os.path.relpath(child.path, self.url).replace(os.sep, "/")
+                        stamps[path] = f"{info.st_mtime_ns}-{info.st_ino}-{info.st_size}"
+        return stamps
 
     def open(self, name: str) -> BinaryIO:
         """The file, for reading by range."""
         if self.is_local:
             return Path(self.at(name)).open("rb")
-        return cast(BinaryIO, self.fs.open(self.at(name), "rb"))
+        return cast(BinaryIO, RemoteFile(self.fs, self.at(name)))
 
     def read(self, name: str) -> bytes:
         """The whole content."""
-        with self.open(name) as file:
-            return file.read()
+        if self.is_local:
+            return Path(self.at(name)).read_bytes()
+        return cast(bytes, self.fs.cat_file(self.at(name)))
 
     def read_json(self, name: str) -> Any:
         """The JSON content; None if there is no such file."""

@@ -17,6 +17,7 @@ from pipeline import tasks
 from pipeline.job import Job
 from pipeline.plan import ShardRef, read_refs
 from pipeline.pool import DeadWorkerError, Pool, pool
+from pipeline.run_record import was_stopped
 from pipeline.runner import NAMESPACE
 from pipeline.shard import ShardError
 from pipeline.storage import NO_SPACE, Folder
@@ -132,6 +133,8 @@ class DetectShard(_SideBySide):
         return element.seconds
 
     def work(self, workers: Pool, element: ShardRef) -> Outcome:
+        if was_stopped(Folder(self.job.output), self.job.owner):
+            return "shards_given_up", {}
         for attempt in range(1, ATTEMPTS + 1):
             if self._in_a_row >= GIVE_UP:
                 return "shards_given_up", {}

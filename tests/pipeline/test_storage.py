@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,13 @@ def test_write_read_list_remove(folder: Folder) -> None:
     assert folder.read_json("a/b.json") == {"x": "ü"} and folder.read("a/c") == b"2"
     assert folder.files() == ["a/b.json", "a/c"] and folder.files("a") == ["a/b.json", "a/c"]
     assert [entry.url.rpartition("/")[2] for entry in folder.list("a")] == ["b.json", "c"]
-    assert folder.stamp("a/c") is not None and folder.stamp("a/none") is None
+    before = folder.stamps()
+    assert before.keys() == {"a/b.json", "a/c"} and folder.stamps("a") == before
+    time.sleep(0.02)
+    folder.write("a/c", b"3")
+    after = folder.stamps()
+    assert after["a/b.json"] == before["a/b.json"] and after["a/c"] != before["a/c"]
+    assert folder.stamps("none") == {}
     folder.remove("a")
     folder.remove("a")
     assert folder.files() == []
