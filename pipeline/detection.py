@@ -28,10 +28,10 @@ from pipeline.memory import release_memory
 from pipeline.plan import (
     ShardRef,
     Standing,
-    plan_shards,
     read_refs,
+    read_shards,
     read_standing,
-    span_table,
+    sorted_spans,
     write_plan,
 )
 from pipeline.pool import pool, retire
@@ -43,7 +43,7 @@ from pipeline.runner import (
     run_pipeline,
     worker_processes,
 )
-from pipeline.shard import merge
+from pipeline.shard import Shard, merge
 from pipeline.shard_key import choose_slot_hours
 from pipeline.site import check_sites
 from pipeline.spans import hours_of
@@ -257,19 +257,19 @@ def _plan(
 
     # Names that cannot be are refused before anything is written.
     identity = read_identity(out) or _first_identity(out, wanted, options, placed(), standing)
-    spans = span_table(placed(), rule, int(identity["slot_hours"]))
-    check_sites({*spans["site"].unique().to_pylist(), *standing.sites})
-    listed = frozenset(name for name, _ in listing.recordings)
-    prune = _prunable(options, listing, standing, listed) if options.prune else ()
-    shards = plan_shards(
-        spans,
-        standing,
-        listed - absent,
-        rule.hop_s,
-        prune=prune,
-        redo_damaged=options.redo_damaged,
-    )
-    write_plan(plan, spans, shards)
+    with sorted_spans(placed(), rule, int(identity["slot_hours"])) as spans:
+        check_sites(spans.sites | standing.sites)
+        listed = frozenset(name for name, _ in listing.recordings)
+        prune = _prunable(options, listing, standing, listed) if options.prune else ()
+        write_plan(
+            plan,
+            spans.batches(),
+            standing,
+            listed - absent,
+            rule.hop_s,
+            prune=prune,
+            redo_damaged=options.redo_damaged,
+        )
     facts = {
         "schema_version": str(identity["schema_version"]),
         "window_s": repr(rule.window_s),
@@ -363,9 +363,11 @@ def _end(
 ) -> int:
     """Prints the summary; gives the exit status."""
     dataset = open_dataset(out.url)
-    undone = [ref for ref in refs if not _stands(ref, dataset.standing)]
+    undone = {
+        ref.key for ref, shard in read_shards(plan.url) if not _stands(shard, dataset.standing)
+    }
     summary = summarise(dataset)
-    done_s = sum(ref.seconds for ref in refs if ref not in undone)
+    done_s = sum(ref.seconds for ref in refs if ref.key not in undone)
     print(screen(dataset, summary, done_s=done_s, took_s=took, shards=len(refs) - len(undone)))
     if undone:
         _say(
@@ -393,11 +395,10 @@ def _why(out: Folder, plan: Folder) -> str:
     return ""
 
 
-def _stands(ref: ShardRef, standing: Standing) -> bool:
+def _stands(shard: Shard, standing: Standing) -> bool:
     """Whether all that was planned for a shard is committed."""
-    commit = standing.commits.get(ref.key)
-    shard = ref.load()
+    commit = standing.commits.get(shard.key)
     if commit is None:
         return not shard.spans
-    unseen = type(shard)(shard.key, shard.spans, shard.drop)
+    unseen = Shard(shard.key, shard.spans, shard.drop)
     return merge(unseen, commit).is_nothing

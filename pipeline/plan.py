@@ -1,12 +1,19 @@
 """The plan of a run: which shards have work to do, as Parquet that the workers read."""
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.windows import WindowRule
@@ -37,6 +44,7 @@ SHARDS = pa.schema(
         ("site", pa.string()),
         ("date", pa.string()),
         ("slot", pa.int32()),
+        ("file", pa.int32()),
         ("first_row", pa.int64()),
         ("rows", pa.int64()),
         ("seconds", pa.float64()),
@@ -45,8 +53,11 @@ SHARDS = pa.schema(
         ("redo_damaged", pa.bool_()),
     ]
 )
-"""One row per shard that has work to do: its rows in the table of spans."""
+"""One row per shard that has work to do: the file of its spans, and its rows there."""
 ROW_GROUP = 10_000
+"""Rows of a file of spans, but for those of its last shard: who does a shard reads no more."""
+SORT_MEMORY = "1GB"
+KEY = ("site", "date", "slot")
 THREADS = 32
 
 
@@ -58,6 +69,7 @@ class ShardRef:
     site: str
     date: str
     slot: int
+    file: int
     first_row: int
     rows: int
     seconds: float
@@ -72,35 +84,73 @@ class ShardRef:
 
     def load(self) -> Shard:
         """The shard with its spans, read from the plan by range."""
-        spans = tuple(_span(row) for row in self._rows())
-        return Shard(self.key, spans, frozenset(self.drop), self.seen, self.redo_damaged)
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        with Folder(self.folder).open("spans.parquet") as file:
+        if not self.rows:
+            return self.shard(())
+        with Folder(self.folder).open(_spans_file(self.file)) as file:
             part, at = pq.ParquetFile(file), 0
+            spans: list[Span] = []
             for group in range(part.num_row_groups):
                 rows = part.metadata.row_group(group).num_rows
                 begin, end = self.first_row - at, self.first_row + self.rows - at
                 if begin < rows and end > 0:
                     start = max(0, begin)
-                    yield from part.read_row_group(group).slice(start, end - start).to_pylist()
+                    found = part.read_row_group(group).slice(start, end - start)
+                    spans += map(_span, found.to_pylist())
                 at += rows
+        return self.shard(spans)
+
+    def shard(self, spans: Iterable[Span]) -> Shard:
+        """The shard, with its spans."""
+        drop = frozenset(self.drop)
+        return Shard(self.key, tuple(spans), drop, self.seen, self.redo_damaged)
 
 
-def span_table(
+def _spans_file(number: int) -> str:
+    return f"spans/part-{number:06d}.parquet"
+
+
+@contextmanager
+def sorted_spans(
     placed: Iterable[tuple[Recording, Place]], rule: WindowRule, slot_hours: int
-) -> pa.Table:
-    """The spans of all recordings, sorted by shard and recording."""
-    tables, rows = [SPANS.empty_table()], []
-    for recording, place in placed:
-        for span in spans_of(recording, place, rule, slot_hours):
-            rows.append(_row(span))
-        if len(rows) >= ROW_GROUP:
-            tables.append(pa.Table.from_pylist(rows, schema=SPANS))
-            rows = []
-    tables.append(pa.Table.from_pylist(rows, schema=SPANS))
-    order = [(name, "ascending") for name in ("site", "date", "slot", "recording")]
-    return pa.concat_tables(tables).sort_by(order)
+) -> Iterator["SortedSpans"]:
+    """The spans of all recordings, sorted by shard and recording, in bounded memory.
+
+    They lie on this machine's disk until the block ends.
+    """
+    with tempfile.TemporaryDirectory(prefix="dawnchorus-plan-") as folder:
+        path = Path(folder) / "spans.parquet"
+        with pq.ParquetWriter(path, SPANS) as writer:
+            rows: list[dict[str, Any]] = []
+            for recording, place in placed:
+                rows += (_row(span) for span in spans_of(recording, place, rule, slot_hours))
+                if len(rows) >= ROW_GROUP:
+                    writer.write_table(pa.Table.from_pylist(rows, schema=SPANS))
+                    rows = []
+            writer.write_table(pa.Table.from_pylist(rows, schema=SPANS))
+        yield SortedSpans(path)
+
+
+@dataclass(frozen=True)
+class SortedSpans:
+    """A Parquet file of spans, and their order by shard and recording."""
+
+    path: Path
+
+    @property
+    def sites(self) -> frozenset[str]:
+        """The sites of all spans."""
+        return frozenset(pq.read_table(self.path, columns=["site"])["site"].unique().to_pylist())
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All spans, sorted."""
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"SET memory_limit = '{SORT_MEMORY}'")
+            connection.execute(f"SET temp_directory = '{self.path.parent}/sorting'")
+            order = ", ".join((*KEY, "recording"))
+            source = connection.read_parquet(str(self.path))
+            for batch in source.order(order).to_arrow_reader(ROW_GROUP):
+                yield pa.Table.from_batches([batch]).cast(SPANS).combine_chunks().to_batches()[0]
 
 
 def _row(span: Span) -> dict[str, Any]:
@@ -130,18 +180,32 @@ def _span(row: dict[str, Any]) -> Span:
     return Span(key, Recording.from_row(row), place, row["first"], row["stop"])
 
 
-def _groups(spans: pa.Table) -> Iterator[tuple[ShardKey, int, list[Span]]]:
-    """(key, first row, spans) of each shard of a sorted table of spans."""
+def _shards(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[ShardKey, pa.Table]]:
+    """The rows of each shard of sorted spans."""
+    pieces: list[pa.RecordBatch] = []
+    key: tuple[Any, ...] | None = None
+    for batch in batches:
+        for piece in _runs(batch):
+            found = tuple(piece[name][0].as_py() for name in KEY)
+            if key is not None and found != key:
+                yield ShardKey(*key), pa.Table.from_batches(pieces)
+                pieces = []
+            key = found
+            pieces.append(piece)
+    if key is not None:
+        yield ShardKey(*key), pa.Table.from_batches(pieces)
 
-    def all_spans() -> Iterator[Span]:
-        for batch in spans.to_batches(max_chunksize=ROW_GROUP):
-            yield from (_span(row) for row in batch.to_pylist())
 
-    at = 0
-    for key, group in groupby(all_spans(), key=lambda span: span.key):
-        found = list(group)
-        yield key, at, found
-        at += len(found)
+def _runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The stretches of a batch that belong to one shard each."""
+    changes = np.zeros(max(0, len(batch) - 1), bool)
+    for name in KEY:
+        column = batch[name]
+        changes |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
+    bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(batch)]
+    for start, stop in pairwise(bounds):
+        if stop > start:
+            yield batch.slice(start, stop - start)
 
 
 @dataclass(frozen=True)
@@ -178,76 +242,131 @@ def read_standing(out: Folder) -> Standing:
     return Standing(dict(zip(keys, commits, strict=True)))
 
 
-def plan_shards(
-    spans: pa.Table,
+def write_plan(
+    folder: Folder,
+    batches: Iterable[pa.RecordBatch],
     standing: Standing,
     present: frozenset[str],
     hop_s: float,
     *,
     prune: Sequence[str] = (),
     redo_damaged: bool = False,
-) -> pa.Table:
-    """The shards of a run that have work to do, as a table of `SHARDS`.
+) -> None:
+    """Writes the shards of a run that have work to do, and their spans, of all spans, sorted.
 
     `present` are the recordings that this run sees; those that stand in a shard where they are not
     planned are dropped from it. `prune` are standing recordings that are to be dropped as well.
     """
-    rows: list[dict[str, Any]] = []
-    seen: set[ShardKey] = set()
     gone = frozenset(prune)
+    seen: set[ShardKey] = set()
+    with _PlanWriter(folder, hop_s, redo_damaged) as writer:
+        for key, spans in _shards(batches):
+            seen.add(key)
+            commit = standing.commits.get(key)
+            if commit is None:
+                writer.add(key, spans, _seconds(spans, hop_s), (), None)
+                continue
+            planned = [_span(row) for row in spans.to_pylist()]
+            names = {span.recording.recording for span in planned}
+            drop = _dropped(commit, present - names, gone - names)
+            shard = Shard(key, tuple(planned), frozenset(drop), commit.coverage_id, redo_damaged)
+            todo = merge(shard, commit)
+            if not todo.is_nothing:
+                again = {span.recording.recording for span in todo.score}
+                scored = pc.is_in(spans["recording"], pa.array(sorted(again), pa.string()))
+                seconds = _seconds(spans.filter(scored), hop_s)
+                writer.add(key, spans, seconds, drop, commit.coverage_id)
+        nothing = SPANS.empty_table()
+        for key in standing.commits.keys() - seen:
+            commit = standing.commits[key]
+            drop = _dropped(commit, present, gone) if commit else ()
+            if drop:
+                writer.add(key, nothing, 0.0, drop, commit.coverage_id if commit else None)
 
-    def consider(key: ShardKey, first_row: int, planned: list[Span]) -> None:
-        seen.add(key)
-        commit = standing.commits.get(key)
-        names = {span.recording.recording for span in planned}
-        drop = [
-            name
-            for name in (commit.members if commit else ())
-            if name not in names and (name in present or name in gone)
-        ]
-        known = commit.coverage_id if commit else None
-        shard = Shard(key, tuple(planned), frozenset(drop), known, redo_damaged)
-        todo = merge(shard, commit)
-        if (commit is not None and todo.is_nothing) or not (planned or drop):
-            return
-        seconds = sum(_seconds(span, hop_s) for span in todo.score)
-        rows.append(
+
+def _dropped(commit: Commit, present: frozenset[str], gone: frozenset[str]) -> Sequence[str]:
+    return [name for name in commit.members if name in present or name in gone]
+
+
+def _seconds(spans: pa.Table, hop_s: float) -> float:
+    """Seconds of recordings that spans own."""
+
+    def column(name: str) -> npt.NDArray[np.float64]:
+        values: npt.NDArray[np.float64] = spans[name].to_numpy().astype(np.float64)
+        return np.nan_to_num(values)
+
+    ends = np.minimum(column("stop") * hop_s, column("duration_s"))
+    return float(np.maximum(0.0, ends - column("first") * hop_s).sum())
+
+
+class _PlanWriter:
+    """Writes spans into files of about `ROW_GROUP` rows, and in the end the shards."""
+
+    def __init__(self, folder: Folder, hop_s: float, redo_damaged: bool) -> None:
+        self._folder, self._hop_s, self._redo_damaged = folder, hop_s, redo_damaged
+        self._shards: list[dict[str, Any]] = []
+        self._tables: list[pa.Table] = []
+        self._rows = self._file = 0
+
+    def __enter__(self) -> "_PlanWriter":
+        return self
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        if failed is None:
+            self._flush()
+            table = pa.Table.from_pylist(self._shards, schema=SHARDS)
+            _write(self._folder, "shards.parquet", table)
+
+    def add(
+        self, key: ShardKey, spans: pa.Table, seconds: float, drop: Sequence[str], seen: str | None
+    ) -> None:
+        """Adds a shard with its spans."""
+        self._shards.append(
             {
                 "site": key.site,
                 "date": key.date,
                 "slot": key.slot,
-                "first_row": first_row,
-                "rows": len(planned),
+                "file": self._file,
+                "first_row": self._rows,
+                "rows": spans.num_rows,
                 "seconds": seconds,
-                "drop": drop,
-                "seen": known,
-                "redo_damaged": redo_damaged,
+                "drop": list(drop),
+                "seen": seen,
+                "redo_damaged": self._redo_damaged,
             }
         )
+        self._tables.append(spans)
+        self._rows += spans.num_rows
+        if self._rows >= ROW_GROUP:
+            self._flush()
 
-    for key, first_row, planned in _groups(spans):
-        consider(key, first_row, planned)
-    for key in standing.commits.keys() - seen:
-        consider(key, 0, [])
-    return pa.Table.from_pylist(rows, schema=SHARDS)
+    def _flush(self) -> None:
+        if self._rows:
+            _write(self._folder, _spans_file(self._file), pa.concat_tables(self._tables))
+        self._tables, self._rows, self._file = [], 0, self._file + 1
 
 
-def _seconds(span: Span, hop_s: float) -> float:
-    """Seconds of a recording that a span owns."""
-    end = min(span.stop * hop_s, span.recording.duration_s or 0.0)
-    return max(0.0, end - span.first * hop_s)
+def _write(folder: Folder, name: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
+    folder.write(name, sink.getvalue().to_pybytes())
 
 
 def read_refs(folder: str) -> Iterator[ShardRef]:
     """The shards of a plan that lies in a folder."""
-    with Folder(folder).open("shards.parquet") as file:
-        for row in pq.read_table(file).to_pylist():
+    table = pq.read_table(pa.BufferReader(Folder(folder).read("shards.parquet")))
+    for batch in table.to_batches(ROW_GROUP):
+        for row in batch.to_pylist():
             yield ShardRef(folder, **row | {"drop": tuple(row["drop"] or ())})
 
 
-def write_plan(folder: Folder, spans: pa.Table, shards: pa.Table) -> None:
-    """Writes the tables of a plan."""
-    for name, table in (("spans", spans), ("shards", shards)):
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
-        folder.write(f"{name}.parquet", sink.getvalue().to_pybytes())
+def read_shards(folder: str) -> Iterator[tuple[ShardRef, Shard]]:
+    """The shards of a plan with their spans; each file of spans is read once."""
+    for number, refs in groupby(read_refs(folder), key=lambda ref: ref.file):
+        some = list(refs)
+        spans = SPANS.empty_table()
+        if any(ref.rows for ref in some):
+            spans = pq.read_table(pa.BufferReader(Folder(folder).read(_spans_file(number))))
+        for ref in some:
+            rows = spans.slice(ref.first_row, ref.rows).to_pylist()
+            yield ref, ref.shard(map(_span, rows))
