@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("model.train_command", "train a network on labelled sound, into a bundle"),
     "tune": ("model.tune_command", "search for the options of training that do best"),
     "evaluate": ("model.evaluate_command", "what a bundle is worth on annotated sound"),
+    "inventory": ("pipeline.inventory_command", "what an archive holds, as a table to plan from"),
     "detect": ("pipeline.detect_command", "run a bundle over an archive, into a dataset"),
     "calibrate": ("pipeline.calibrate_command", "thresholds from verified detections"),
     "deployments": ("pipeline.deployments_command", "where and when the sites were, from a table"),
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name in arguments[:1]:
             importlib.import_module(module).add_arguments(command)
     args, rest = parser.parse_known_args(arguments)
-    if rest and args.command != "detect":
+    if rest and args.command not in ("detect", "inventory"):
         parser.error(f"unknown option: {rest[0]}")
     args.beam = rest
     try:
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(args.debug, str(error))
     except KeyboardInterrupt:
-        onward = "; the same command goes on from here" if args.command == "detect" else ""
+        goes_on = args.command in ("detect", "inventory")
+        onward = "; the same command goes on from here" if goes_on else ""
         print(f"error: interrupted{onward}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:

@@ -22,7 +22,7 @@ from pipeline.commit import clear
 from pipeline.dataset import open_dataset
 from pipeline.discovery import Listing, discover
 from pipeline.identity import check_identity, identity_of, read_identity, settle_identity
-from pipeline.inventory import take_inventory
+from pipeline.inventory import keep_parts, take_inventory
 from pipeline.job import Channel, Job
 from pipeline.memory import release_memory
 from pipeline.plan import (
@@ -36,8 +36,9 @@ from pipeline.plan import (
 )
 from pipeline.pool import pool, retire
 from pipeline.recording import Place, PlaceRules, Recording
-from pipeline.run_record import RunRecord, first_value, last_value, living_runs, remove_plans
+from pipeline.run_record import RunRecord, dead_plans, first_value, last_value, living_runs
 from pipeline.runner import (
+    PROBES_PER_S,
     check_beam_options,
     is_local_runner,
     run_pipeline,
@@ -54,7 +55,6 @@ FAILED, SKIPPED = 1, 3
 CELLS_PER_S = 4e6
 """Spectrogram cells that one core takes from audio to scores in a second with the paper's
 network, to the order of magnitude: it decides between one process and several."""
-PROBES_PER_S = 500
 ROWS = 10_000
 LITTLE_SPACE = 1 << 20
 """Bytes free on a disk below which a commit may have failed for want of space."""
@@ -121,7 +121,7 @@ def detect(options: DetectOptions) -> int:
         check_identity(out, wanted, options.slot_hours)
         root = options.root or last_value(out, "root")
     listing = discover(options.inputs, root)
-    if not listing.recordings:
+    if not listing.count:
         places = ", ".join(options.inputs)
         raise UserError(f"No recordings were found in {places}; check the path given to --input.")
     for problem in listing.unlisted:
@@ -191,7 +191,7 @@ def _begin(out: Folder, options: DetectOptions, listing: Listing, bundle: Bundle
     record = RunRecord.new(
         inputs=list(options.inputs),
         root=listing.root,
-        recordings=len(listing.recordings),
+        recordings=listing.count,
         bundle=f"_bundle/{bundle.content_fingerprint}",
         site=options.site,
         unlisted=list(listing.unlisted),
@@ -210,7 +210,9 @@ def _begin(out: Folder, options: DetectOptions, listing: Listing, bundle: Bundle
     alive = {run.name for run in others} | {record.name}
     with _writable(out):
         clear(out, alive)
-        remove_plans(out, alive)
+        for dead in dead_plans(out, alive):
+            keep_parts(out, dead)
+            dead.remove("")
     return record
 
 
@@ -259,7 +261,7 @@ def _plan(
     identity = read_identity(out) or _first_identity(out, wanted, options, placed(), standing)
     with sorted_spans(placed(), rule, int(identity["slot_hours"])) as spans:
         check_sites(spans.sites | standing.sites)
-        listed = frozenset(name for name, _ in listing.recordings)
+        listed = listing.names if standing.commits else frozenset()
         prune = _prunable(options, listing, standing, listed) if options.prune else ()
         write_plan(
             plan,

@@ -9,8 +9,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from model.errors import UserError
-from pipeline.lists import SUFFIXES, Line, read_list
+from pipeline.given import place_of, read_given
+from pipeline.lists import SUFFIXES, Line, extension, read_list
+from pipeline.recording import INVENTORY
 from pipeline.storage import Entry, Folder, absolute, entry_of, is_local, local_entry
 
 EXTENSIONS = frozenset(
@@ -25,31 +31,39 @@ MAGIC = re.compile(r"[*?\[]")
 class Input:
     """One `--input`: the entries that it names, and the folder under which they are named.
 
-    `told` is what a list tells of the recording at a URL.
+    `told` is what a list tells of the recording at a URL; `rows` are those of an inventory.
     """
 
     root: str
     entries: tuple[Entry, ...]
     told: Mapping[str, Line] = field(default_factory=dict)
+    rows: pa.Table = field(default_factory=INVENTORY.empty_table)
 
 
 @dataclass(frozen=True)
 class Listing:
     """Recordings found: each entry once, sorted by name under the root.
 
-    `unlisted` are the folders that could not be listed, with what was said; `told` is what lists
-    tell of a recording, by its name.
+    `rows` are the recordings of inventories, of which all is known. `unlisted` are the folders that
+    could not be listed, with what was said; `told` is what lists tell of a recording, by its name.
     """
 
     root: str
     recordings: tuple[tuple[str, Entry], ...]
     unlisted: tuple[str, ...]
     told: Mapping[str, Line] = field(default_factory=dict)
+    rows: pa.Table = field(default_factory=INVENTORY.empty_table)
 
+    @property
+    def count(self) -> int:
+        """How many recordings there are."""
+        return len(self.recordings) + int(self.rows.num_rows)
 
-def extension(name: str) -> str:
-    """The extension in lower case, without the dot."""
-    return name.rpartition(".")[2].lower() if "." in name else ""
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all recordings."""
+        listed = {name for name, _ in self.recordings}
+        return frozenset(listed.union(self.rows["recording"].to_pylist()))
 
 
 def is_recording(name: str) -> bool:
@@ -72,10 +86,34 @@ def discover(inputs: Sequence[str], root: str | None = None) -> Listing:
     for item in found:
         for entry in _walk(item.entries, unlisted):
             entries[entry.url] = entry
+    rows = _named(top, [item.rows for item in found if item.rows.num_rows])
+    if rows.num_rows:
+        for url in rows["url"].to_pylist():
+            entries.pop(os.fsdecode(url), None)
     named = sorted((name_under(top, entry.url), entry) for entry in entries.values())
     lines = {url: line for item in found for url, line in item.told.items()}
     told = {name: lines[entry.url] for name, entry in named if entry.url in lines}
-    return Listing(top, tuple(named), tuple(sorted(unlisted)), told)
+    return Listing(top, tuple(named), tuple(sorted(unlisted)), told, rows)
+
+
+def _named(top: str, tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of inventories with their names under the root, sorted, each once."""
+    if not tables:
+        return INVENTORY.empty_table()
+    table = pa.concat_tables(tables)
+    names = pa.array(
+        (name_under(top, os.fsdecode(url.as_py())) for url in table["url"]), pa.string()
+    )
+    table = table.set_column(0, INVENTORY.field("recording"), names).sort_by("recording")
+    names = table["recording"].combine_chunks()
+    again = np.flatnonzero(pc.equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False))
+    for row in again.tolist():
+        one, other = table.slice(row, 2).to_pylist()
+        if one != other:
+            raise UserError(
+                f"The inventory tells two things of {one['recording']}; leave one of its rows out."
+            )
+    return table.take(np.delete(np.arange(len(names)), again + 1)) if len(again) else table
 
 
 def common_root(roots: Sequence[str]) -> str:
@@ -168,12 +206,13 @@ def _glob(pattern: str) -> tuple[Entry, ...]:
 
 def _read_list(url: str) -> Input:
     """The inputs that a list names, and what it tells of them."""
-    folder = _parent(url)
+    given = read_given(url) if url.lower().endswith(".parquet") else None
+    lines = [(line, None, None) for line in read_list(url)] if given is None else given.lines
     entries, told = [], dict[str, Line]()
-    for line in read_list(url):
-        is_whole = "://" in line.path or line.path.startswith("/")
-        place = absolute(line.path if is_whole else f"{folder}/{line.path}")
-        entry = _entry(place) or Entry(place, None, None, False)
+    for line, size, stamp in lines:
+        place = place_of(line.path, _parent(url))
+        known = None if stamp is None else Entry(place, size, f"{stamp}-{size}", False)
+        entry = known or _entry(place) or Entry(place, None, None, False)
         entries.append(entry)
         if line.start is None and line.site is None:
             continue
@@ -188,7 +227,11 @@ def _read_list(url: str) -> Input:
                 f"The list {url} tells {place} one start_clock and site in {other.where} and "
                 f"another in {line.where}; remove one."
             )
-    return Input(common_root([_parent(entry.url) for entry in entries]), tuple(entries), told)
+    if given is None:
+        return Input(common_root([_parent(entry.url) for entry in entries]), tuple(entries), told)
+    parents = {_parent(os.fsdecode(url.as_py())) for url in given.rows["url"]}
+    parents.update(_parent(entry.url) for entry in entries)
+    return Input(given.root or common_root(sorted(parents)), tuple(entries), told, given.rows)
 
 
 def _walk(entries: Sequence[Entry], unlisted: list[str]) -> Iterator[Entry]:

@@ -50,11 +50,15 @@ def listing_table(listing: Listing) -> pa.Table:
 def take_inventory(
     out: Folder, plan: Folder, listing: Listing, probe_all: Callable[[int], None]
 ) -> pa.Table:
-    """The inventory, sorted by recording; files with an unchanged stamp are not read again.
+    """The inventory, sorted by recording; files with an unchanged stamp are not read again, nor are
+    those of which the listing tells all.
 
     What is to be probed is written to the plan's `listing.parquet`; `probe_all` (given their
-    number) makes the parts of its `inventory/`.
+    number) makes the parts of its `inventory/`. Those that a killed run left there are used.
     """
+    if not listing.recordings:
+        return listing.rows
+    keep_parts(out, plan)
     listed = listing_table(listing)
     index = _read_index(out)
     with duckdb.connect() as connection:
@@ -71,14 +75,31 @@ def take_inventory(
         ).to_arrow_table()
     tables = [known.select(INVENTORY.names).cast(INVENTORY)]
     if new.num_rows:
-        _write(plan, "listing.parquet", new)
+        write_table(plan, "listing.parquet", new)
         probe_all(new.num_rows)
         tables += [_read(plan, name) for name in plan.files("inventory")]
         inventory = pa.concat_tables(tables).sort_by("recording")
-        _write(out, INDEX, _index(index, inventory))
+        write_table(out, INDEX, _index(index, inventory))
+        plan.remove("inventory")
     else:
         inventory = tables[0]
-    return _with_told(inventory, listed)
+    inventory = _with_told(inventory, listed)
+    if listing.rows.num_rows:
+        inventory = pa.concat_tables([inventory, listing.rows]).sort_by("recording")
+    return inventory
+
+
+def keep_parts(out: Folder, plan: Folder) -> None:
+    """Keeps in the index what a run that was killed has probed for a plan."""
+    parts = plan.files("inventory") if plan.exists("inventory") else []
+    if parts:
+        keep_rows(out, pa.concat_tables([_read(plan, name) for name in parts]))
+        plan.remove("inventory")
+
+
+def keep_rows(out: Folder, inventory: pa.Table) -> None:
+    """Keeps rows of an inventory in the index, so that their files are not read again."""
+    write_table(out, INDEX, _index(_read_index(out), inventory))
 
 
 def _with_told(inventory: pa.Table, listed: pa.Table) -> pa.Table:
@@ -126,7 +147,8 @@ def _read(folder: Folder, name: str) -> pa.Table:
     return pq.read_table(io.BytesIO(folder.read(name)), schema=None).cast(INVENTORY)
 
 
-def _write(folder: Folder, name: str, table: pa.Table) -> None:
+def write_table(folder: Folder, name: str, table: pa.Table) -> None:
+    """Writes a Parquet file whole."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     folder.write(name, sink.getvalue())

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 
 from model.errors import UserError
 from pipeline.clock import ClockTime, at_offset
@@ -37,7 +38,7 @@ def read_list(url: str) -> list[Line]:
         content = file.read()
     if b"\0" in content and not url.lower().endswith(".parquet"):
         raise UserError(f"The list {url} is not text; give one with a path in each line.")
-    lines = [_line(row, url, where) for where, row in _rows(content, url) if row["path"]]
+    lines = [line_of(row, url, where) for where, row in _rows(content, url) if row["path"]]
     if not lines:
         raise UserError(f"The list {url} names no recordings.")
     return lines
@@ -46,15 +47,11 @@ def read_list(url: str) -> list[Line]:
 def _rows(content: bytes, url: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(line, its values) of a list, the path under the name `path`."""
     if url.lower().endswith(".parquet"):
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         table = pq.read_table(io.BytesIO(content))
-        path = _path_column(table.column_names, url)
-        for i, field in enumerate(table.schema):
-            if pa.types.is_timestamp(field.type):
-                kind = pa.timestamp("us", field.type.tz)
-                table = table.set_column(i, field.name, table[i].cast(kind, safe=False))
+        path = path_column(table.column_names, url)
+        table = microseconds(table)
         for number, row in enumerate(table.to_pylist(), 1):
             yield f"row {number}", row | {"path": row[path]}
         return
@@ -64,7 +61,7 @@ def _rows(content: bytes, url: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UserError(f"The list {url} is not UTF-8 text; save it as such.") from error
     if url.lower().endswith(".csv"):
         reader = csv.DictReader(io.StringIO(text))
-        path = _path_column(reader.fieldnames or [], url)
+        path = path_column(reader.fieldnames or [], url)
         for row in reader:
             yield f"line {reader.line_num}", row | {"path": row[path]}
     else:
@@ -72,7 +69,22 @@ def _rows(content: bytes, url: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"line {number}", {"path": line}
 
 
-def _path_column(names: Sequence[str], url: str) -> str:
+def microseconds(table: pa.Table) -> pa.Table:
+    """The table with all its times in microseconds: Python knows no finer ones."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            kind = pa.timestamp("us", field.type.tz)
+            table = table.set_column(i, field.name, table[i].cast(kind, safe=False))
+    return table
+
+
+def extension(name: str) -> str:
+    """The extension in lower case, without the dot."""
+    return name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def path_column(names: Sequence[str], url: str) -> str:
+    """The column of a table that names recordings. Raises UserError if there is not just one."""
     known = [name for name in names if name in PATHS]
     if len(known) != 1:
         raise UserError(
@@ -82,7 +94,11 @@ def _path_column(names: Sequence[str], url: str) -> str:
     return known[0]
 
 
-def _line(row: dict[str, Any], url: str, where: str) -> Line:
+def line_of(row: dict[str, Any], url: str, where: str) -> Line:
+    """The line of a row's `path`, `start_clock` and `site`.
+
+    Raises UserError for what is no time.
+    """
     told, site = row.get("start_clock"), row.get("site")
     start = None
     if told not in (None, ""):

@@ -9,8 +9,9 @@ from typing import BinaryIO
 from model.files import open_file
 from model.sound import AudioError, AudioInfo, Sound
 from pipeline.clock import is_triggered_name
-from pipeline.discovery import UNSUPPORTED, extension
+from pipeline.discovery import UNSUPPORTED
 from pipeline.headers import HeaderFacts, read_facts
+from pipeline.lists import extension
 from pipeline.recording import Recording, unreadable
 from pipeline.storage import is_local
 
@@ -70,6 +71,20 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
         if error.errno not in NOWHERE:
             raise
         return unreadable(row, "vanished", "there can be no file of that name")
+
+
+def check_told(recording: Recording) -> None:
+    """Raises AudioError if a file is not what its inventory told. Raises OSError as storage does.
+
+    Whatever is wrong with the file is as when it is probed.
+    """
+    found = probe(recording.recording, recording.url, recording.stamp)
+    if found.reason is not None:
+        raise AudioError(found.reason, found.message or "")
+    for what in ("size_bytes", "sample_rate", "channels", "frames"):
+        told, there = getattr(recording, what), getattr(found, what)
+        if told != there:
+            raise AudioError("changed", f"the inventory tells {what} {told}, the file has {there}")
 
 
 def _read(row: Recording, facts: HeaderFacts, file: BinaryIO) -> Recording:

@@ -31,6 +31,8 @@ _OWN = pa.schema(
         ("message", pa.string()),
     ]
 )
+NOT_PROBED = "not_probed"
+"""The flag of recordings whose inventory told all that a plan needs: their file was not opened."""
 INVENTORY = pa.schema([*_OWN, *FACTS])
 """Columns of the inventory: one row per recording, readable or not."""
 

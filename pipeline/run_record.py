@@ -100,9 +100,8 @@ def first_value(out: Folder, name: str) -> Any:
     return next((r.values[name] for r in read_runs(out) if name in r.values), None)
 
 
-def remove_plans(out: Folder, alive: Container[str]) -> None:
-    """Removes the plans of runs that are not alive."""
+def dead_plans(out: Folder, alive: Container[str]) -> list[Folder]:
+    """The plans of runs that are not alive."""
     names = out.files("_plan") if out.exists("_plan") else []
-    for name in sorted({name.split("/")[1] for name in names}):
-        if name not in alive:
-            out.remove(f"_plan/{name}")
+    runs = sorted({name.split("/")[1] for name in names})
+    return [out.child(f"_plan/{name}") for name in runs if name not in alive]

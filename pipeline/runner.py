@@ -25,6 +25,8 @@ BEAMS_OWN = {"direct", "fnapi"}
 """Beam's runner in this process, by its names in lower case without `runner`."""
 NAMESPACE = "dawnchorus"
 """Of Beam's metrics: counters of elements by their end, distributions of stage times of shards."""
+PROBES_PER_S = 500
+"""Headers that one core reads in a second, to the order of magnitude."""
 LONGEST_REASON = 300
 """Characters of what a runner says: a stack of Java's would fill the screen."""
 ANSWER_S = 10.0

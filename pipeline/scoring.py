@@ -19,6 +19,8 @@ from model.windows import WindowPlan
 from pipeline.coverage import Account, unreadable_rows
 from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
+from pipeline.probe import check_told
+from pipeline.recording import NOT_PROBED
 from pipeline.schema import PREDICTIONS, WINDOW, plain
 from pipeline.spans import Span, window_plan
 
@@ -101,6 +103,8 @@ def _windows(
         if blame is not None:
             raise AudioError(blame.reason, blame.message)
         guard.at(name)
+        if NOT_PROBED in span.recording.flags:
+            check_told(span.recording)
         with timed("decode"):
             opened = Sound(span.recording.url, span.recording.size_bytes)
         with opened as sound:

@@ -37,7 +37,7 @@ def absolute(url: str) -> str:
     return f"{scheme}://{rest.strip('/')}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file or folder as a listing tells it: `stamp` changes when the content does."""
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from model.errors import UserError
 from pipeline.dataset import Dataset, query_line
+from pipeline.shard import NO_DAMAGE
 
 LABELS_SHOWN = 20
 
@@ -116,6 +117,8 @@ def screen(dataset: Dataset, summary: Summary, *, done_s: float, took_s: float, 
 
 def check_not_empty(summary: Summary) -> None:
     """Raises UserError if no recording could be read at all."""
-    if summary.recordings and summary.recordings == summary.unreadable:
-        reasons = ", ".join(reason for reason, *_ in summary.errors)
-        raise UserError(f"None of {summary.recordings} recordings could be read ({reasons}).")
+    reasons = [reason for reason, *_ in summary.errors]
+    if summary.recordings and not summary.windows_scored and not NO_DAMAGE.intersection(reasons):
+        raise UserError(
+            f"None of {summary.recordings} recordings could be read ({', '.join(reasons)})."
+        )
