@@ -11,6 +11,7 @@ NAMES = (
     "faults",
     "networks",
     "open_set",
+    "plan",
     "real_sound",
     "scale",
     "throughput",

@@ -96,6 +96,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave a recording out whose decoder gives nothing for so long (default 300)",
     )
     add("--redo-damaged", action="store_true", help="try damaged recordings again")
+    add("--dry-run", action="store_true", help="tell what would be done, and do nothing")
+    add("--workers", type=int, metavar="N", help="with --dry-run: workers of one core each")
+    add(
+        "--rate",
+        type=float,
+        metavar="S",
+        help="with --dry-run: core-seconds for an hour of audio (default: tried on some of it)",
+    )
+    add("--price", type=float, metavar="P", help="with --dry-run: the price of a core-hour")
+    add("--json", metavar="FILE", help="with --dry-run: a file for the same as JSON")
     add("--prune", action="store_true", help="drop the rows of recordings that are gone")
 
 
@@ -108,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
         pool(args.engine).warm()
         pool().warm()
 
-    from pipeline.detection import DetectOptions, detect
+    from pipeline.detect_options import DetectOptions
+    from pipeline.detection import detect
     from pipeline.job import parse_channel
 
     # A plan is millions of objects that stay: looking for garbage among them takes a quarter of the
@@ -136,6 +147,11 @@ def run(args: argparse.Namespace) -> int:
             decode_timeout_s=args.decode_timeout,
             redo_damaged=args.redo_damaged,
             prune=args.prune,
+            dry_run=args.dry_run,
+            workers=args.workers,
+            rate=args.rate,
+            price=args.price,
+            json=args.json,
             beam=tuple(args.beam),
         )
     )

@@ -3,10 +3,8 @@
 import contextlib
 import math
 import shutil
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,29 +12,22 @@ import numpy as np
 from model.bundle import Bundle, copy_bundle, load_bundle
 from model.embedding import embedding_of
 from model.errors import UserError
-from model.runtime import Engine, Precision, check_engine, check_precision
-from model.windows import Tail, WindowRule
+from model.runtime import check_engine, check_precision
+from model.windows import WindowRule
 from pipeline import progress
 from pipeline.clock import TimePattern
 from pipeline.commit import clear
 from pipeline.dataset import open_dataset
+from pipeline.detect_options import DetectOptions
 from pipeline.discovery import Listing, discover
-from pipeline.identity import check_identity, identity_of, read_identity, settle_identity
+from pipeline.identity import check_identity, identity_of
 from pipeline.inventory import keep_parts, take_inventory
-from pipeline.job import Channel, Job
+from pipeline.job import Job
 from pipeline.memory import release_memory
-from pipeline.plan import (
-    ShardRef,
-    Standing,
-    read_refs,
-    read_shards,
-    read_standing,
-    sorted_spans,
-    write_plan,
-)
+from pipeline.plan import ShardRef, Standing, read_refs, read_shards
+from pipeline.planning import Setting, plan_run, say
 from pipeline.pool import pool, retire
-from pipeline.recording import Place, PlaceRules, Recording
-from pipeline.run_record import RunRecord, dead_plans, first_value, last_value, living_runs
+from pipeline.run_record import RunRecord, dead_plans, last_value, living_runs
 from pipeline.runner import (
     PROBES_PER_S,
     check_beam_options,
@@ -45,93 +36,39 @@ from pipeline.runner import (
     worker_processes,
 )
 from pipeline.shard import Shard, merge
-from pipeline.shard_key import choose_slot_hours
-from pipeline.site import check_sites
-from pipeline.spans import hours_of
-from pipeline.storage import NO_SPACE, Folder, absolute
+from pipeline.storage import NO_SPACE, Folder
 from pipeline.summary import check_not_empty, duration, screen, summarise
 
+Prober = Callable[[int], None]
+"""Reads the headers of so many recordings."""
 FAILED, SKIPPED = 1, 3
 CELLS_PER_S = 4e6
 """Spectrogram cells that one core takes from audio to scores in a second with the paper's
 network, to the order of magnitude: it decides between one process and several."""
-ROWS = 10_000
 LITTLE_SPACE = 1 << 20
 """Bytes free on a disk below which a commit may have failed for want of space."""
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """What a run of detection is asked for; None where the dataset or the bundle decides."""
-
-    inputs: tuple[str, ...]
-    model: str
-    output: str
-    root: str | None = None
-    site: str | None = None
-    time_pattern: str | None = None
-    hop_s: float | None = None
-    tail: Tail = "pad"
-    channel: Channel = "mean"
-    min_score: float = 0.1
-    embeddings: bool = False
-    slot_hours: int | None = None
-    max_skipped: float = 1.0
-    engine: Engine = "tensorflow"
-    precision: Precision = "float32"
-    decode_timeout_s: float = 300.0
-    redo_damaged: bool = False
-    prune: bool = False
-    beam: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, value in (("--min-score", self.min_score), ("--max-skipped", self.max_skipped)):
-            if not 0 <= value <= 1:
-                raise UserError(f"{name} is {value:g}; it must be from 0 to 1.")
-        if not self.decode_timeout_s > 0:
-            raise UserError(f"--decode-timeout is {self.decode_timeout_s:g}; it must be above 0 s.")
 
 
 def detect(options: DetectOptions) -> int:
     """Runs the job and prints its summary; gives the exit status. Raises UserError."""
     began = time.monotonic()
-    bundle = load_bundle(options.model)
-    check_min_score(bundle, options.min_score)
-    window_s = bundle.front_end.window_s
-    rule = WindowRule(window_s, options.hop_s or window_s, options.tail)
-    out = Folder(options.output)
-    pattern = TimePattern(options.time_pattern) if options.time_pattern else None
-    check_beam_options(options.beam)
-    check_engine(options.engine)
-    if is_local_runner(options.beam):
-        check_precision(options.precision)
+    setting = prepare(options)
+    out, bundle = setting.out, setting.bundle
     if not is_local_runner(options.beam) and out.is_local:
-        _say("warning: the output is on this machine's disk; the runner's workers must see it too")
-    wanted = identity_of(
-        bundle,
-        rule,
-        options.channel,
-        options.min_score,
-        options.time_pattern,
-        options.engine,
-        options.precision,
-        embedding_of(bundle).size if options.embeddings else None,
-    )
-    with _writable(out):
-        check_identity(out, wanted, options.slot_hours)
-        root = options.root or last_value(out, "root")
-    listing = discover(options.inputs, root)
-    if not listing.count:
-        places = ", ".join(options.inputs)
-        raise UserError(f"No recordings were found in {places}; check the path given to --input.")
-    for problem in listing.unlisted:
-        _say(f"warning: not listed: {problem}")
+        say("warning: the output is on this machine's disk; the runner's workers must see it too")
+    listing = list_archive(setting)
+    if options.dry_run:
+        from pipeline.dry_run import dry_run
 
+        return dry_run(setting, listing)
     record = _begin(out, options, listing, bundle)
     try:
-        job = _plan(out, options, listing, bundle, rule, wanted, pattern, record)
-        del listing
         plan = out.child(f"_plan/{record.name}")
+        inventory = take_inventory(out, plan, listing, prober(options, plan))
+        retire()
+        identity, _ = plan_run(setting, listing, inventory, plan)
+        del listing, inventory
+        job = job_of(setting, identity, out.at(record.values["bundle"]), record.name)
         refs = list(read_refs(plan.url))
         scoring = time.monotonic()
         if refs:
@@ -157,6 +94,85 @@ def detect(options: DetectOptions) -> int:
         raise
 
 
+def prepare(options: DetectOptions) -> Setting:
+    """What a run works with. Raises UserError where the options or the dataset forbid it."""
+    bundle = load_bundle(options.model)
+    check_min_score(bundle, options.min_score)
+    window_s = bundle.front_end.window_s
+    rule = WindowRule(window_s, options.hop_s or window_s, options.tail)
+    out = Folder(options.output)
+    pattern = TimePattern(options.time_pattern) if options.time_pattern else None
+    check_beam_options(options.beam)
+    check_engine(options.engine)
+    if is_local_runner(options.beam):
+        check_precision(options.precision)
+    wanted = identity_of(
+        bundle,
+        rule,
+        options.channel,
+        options.min_score,
+        options.time_pattern,
+        options.engine,
+        options.precision,
+        embedding_of(bundle).size if options.embeddings else None,
+    )
+    with _writable(out):
+        check_identity(out, wanted, options.slot_hours)
+    return Setting(options, out, bundle, rule, wanted, pattern)
+
+
+def list_archive(setting: Setting) -> Listing:
+    """The recordings of a run's inputs. Raises UserError if there are none."""
+    options = setting.options
+    with _writable(setting.out):
+        root = options.root or last_value(setting.out, "root")
+    listing = discover(options.inputs, root)
+    if not listing.count:
+        places = ", ".join(options.inputs)
+        raise UserError(f"No recordings were found in {places}; check the path given to --input.")
+    for problem in listing.unlisted:
+        say(f"warning: not listed: {problem}")
+    return listing
+
+
+def prober(options: DetectOptions, plan: Folder, flags: Sequence[str] | None = None) -> Prober:
+    """What reads the headers of the recordings in a plan's listing, by the runner asked for."""
+    from pipeline.transforms import Inventory
+
+    beam = options.beam if flags is None else flags
+
+    def probe_all(count: int) -> None:
+        say(f"reading the headers of {count:,} recordings")
+        parallel = worker_processes(beam, count / PROBES_PER_S)
+        run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), beam)
+
+    return probe_all
+
+
+def job_of(setting: Setting, identity: dict[str, Any], bundle: str, owner: str) -> Job:
+    """What the workers of a run need to know."""
+    options, rule = setting.options, setting.rule
+    facts = {
+        "schema_version": str(identity["schema_version"]),
+        "window_s": repr(rule.window_s),
+        "hop_s": repr(rule.hop_s),
+        "score_fingerprint": setting.bundle.score_fingerprint,
+    }
+    return Job(
+        setting.out.url,
+        bundle,
+        rule,
+        options.channel,
+        options.min_score,
+        facts,
+        owner,
+        options.decode_timeout_s,
+        options.engine,
+        options.precision,
+        identity.get("embedding_size"),
+    )
+
+
 def check_min_score(bundle: Bundle, min_score: float) -> None:
     """Raises UserError if a dataset with `min_score` lacks what is above a threshold.
 
@@ -170,10 +186,6 @@ def check_min_score(bundle: Bundle, min_score: float) -> None:
             f"--min-score {min_score:g} is above the threshold of {label!r} in {bundle.path}, "
             f"{threshold:g}, so detections of it would be lost; give --min-score {most:g} or less."
         )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -203,7 +215,7 @@ def _begin(out: Folder, options: DetectOptions, listing: Listing, bundle: Bundle
         # Only now: of two that begin at once at least one sees the other.
         others = living_runs(out, record.name)
     for run in others:
-        _say(
+        say(
             f"warning: run {run.name} on {run.values.get('host')} may still be writing to "
             f"{out.url}; both do no harm, but work twice"
         )
@@ -214,130 +226,6 @@ def _begin(out: Folder, options: DetectOptions, listing: Listing, bundle: Bundle
             keep_parts(out, dead)
             dead.remove("")
     return record
-
-
-def _plan(
-    out: Folder,
-    options: DetectOptions,
-    listing: Listing,
-    bundle: Bundle,
-    rule: WindowRule,
-    wanted: dict[str, Any],
-    pattern: TimePattern | None,
-    record: RunRecord,
-) -> Job:
-    """Takes the inventory, settles the identity and writes the plan."""
-    from pipeline.transforms import Inventory
-
-    plan = out.child(f"_plan/{record.name}")
-
-    def probe_all(count: int) -> None:
-        _say(f"reading the headers of {count:,} recordings")
-        parallel = worker_processes(options.beam, count / PROBES_PER_S)
-        run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), options.beam)
-
-    inventory = take_inventory(out, plan, listing, probe_all)
-    retire()
-    # That of the first run: an archive that has moved is the same archive.
-    root = str(first_value(out, "root") or listing.root)
-    root_name = root.rstrip("/").rpartition("/")[2] or "root"
-    rules = PlaceRules(root_name, options.site, pattern)
-    rate = bundle.front_end.sample_rate
-
-    standing = read_standing(out)
-    readable = standing.readable
-    absent: set[str] = set()
-
-    def placed() -> Iterator[tuple[Recording, Place]]:
-        for batch in inventory.to_batches(max_chunksize=ROWS):
-            for row in batch.to_pylist():
-                recording = Recording.from_row(row)
-                if recording.reason is not None and recording.recording in readable:
-                    absent.add(recording.recording)
-                    continue
-                yield recording, _flagged(rules(recording), recording, rate)
-
-    # Names that cannot be are refused before anything is written.
-    identity = read_identity(out) or _first_identity(out, wanted, options, placed(), standing)
-    with sorted_spans(placed(), rule, int(identity["slot_hours"])) as spans:
-        check_sites(spans.sites | standing.sites)
-        listed = listing.names if standing.commits else frozenset()
-        prune = _prunable(options, listing, standing, listed) if options.prune else ()
-        write_plan(
-            plan,
-            spans.batches(),
-            standing,
-            listed - absent,
-            rule.hop_s,
-            prune=prune,
-            redo_damaged=options.redo_damaged,
-        )
-    facts = {
-        "schema_version": str(identity["schema_version"]),
-        "window_s": repr(rule.window_s),
-        "hop_s": repr(rule.hop_s),
-        "score_fingerprint": bundle.score_fingerprint,
-    }
-    return Job(
-        out.url,
-        out.at(record.values["bundle"]),
-        rule,
-        options.channel,
-        options.min_score,
-        facts,
-        record.name,
-        options.decode_timeout_s,
-        options.engine,
-        options.precision,
-        identity.get("embedding_size"),
-    )
-
-
-def _first_identity(
-    out: Folder,
-    wanted: dict[str, Any],
-    options: DetectOptions,
-    placed: Iterable[tuple[Recording, Place]],
-    standing: Standing,
-) -> dict[str, Any]:
-    """Writes the identity of a new dataset, with the slot that fits the archive's size."""
-    hours: set[tuple[str, Any]] = set()
-    sites: set[str] = set()
-    for recording, place in placed:
-        sites.add(place.site)
-        hours.update((place.site, hour) for hour in hours_of(recording, place))
-    check_sites(sites | standing.sites)
-    chosen = options.slot_hours or choose_slot_hours(len(hours))
-    identity = settle_identity(out, wanted, chosen)
-    slot = identity["slot_hours"]
-    _say(f"a new dataset, in slots of {slot} h ({len(hours):,} site-hours hold audio)")
-    return identity
-
-
-def _flagged(place: Place, recording: Recording, model_rate: int) -> Place:
-    rate = recording.sample_rate
-    if rate is None or rate >= model_rate:
-        return place
-    flags = tuple(sorted({*place.flags, "below_model_rate"}))
-    return Place(place.site, place.start_clock, place.start_utc, place.time_source, flags)
-
-
-def _prunable(
-    options: DetectOptions, listing: Listing, standing: Standing, listed: frozenset[str]
-) -> Sequence[str]:
-    """Standing recordings that are gone from below this run's inputs."""
-    if listing.unlisted:
-        _say("warning: nothing is pruned, because an input could not be listed")
-        return ()
-    root = listing.root.rstrip("/")
-    below = [absolute(text).removeprefix(root).lstrip("/") for text in options.inputs]
-    return [
-        name
-        for commit in standing.commits.values()
-        for name in (commit.members if commit else ())
-        if name not in listed
-        and any(not top or name == top or name.startswith(f"{top}/") for top in below)
-    ]
 
 
 def _score(
@@ -354,7 +242,7 @@ def _score(
     seconds = sum(ref.seconds for ref in refs)
     mels, frames = bundle.front_end.input_shape
     work_s = seconds / job.rule.hop_s * mels * frames / CELLS_PER_S
-    _say(f"{len(refs):,} shards to do, with {duration(seconds)} of audio")
+    say(f"{len(refs):,} shards to do, with {duration(seconds)} of audio")
     with progress.shown(out, refs):
         parallel = min(len(refs), worker_processes(options.beam, work_s))
         return run_pipeline(Detection(plan.url, job, parallel), options.beam)
@@ -372,14 +260,14 @@ def _end(
     done_s = sum(ref.seconds for ref in refs if ref.key not in undone)
     print(screen(dataset, summary, done_s=done_s, took_s=took, shards=len(refs) - len(undone)))
     if undone:
-        _say(
+        say(
             f"error: {len(undone):,} of {len(refs):,} shards are not committed{_why(out, plan)}; "
             "run the same command again, and it does those alone"
         )
         return FAILED
     check_not_empty(summary)
     if summary.skipped > options.max_skipped:
-        _say(
+        say(
             f"error: {summary.skipped:.2%} was skipped, more than --max-skipped "
             f"{options.max_skipped:.2%}"
         )

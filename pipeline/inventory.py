@@ -60,7 +60,7 @@ def take_inventory(
         return listing.rows
     keep_parts(out, plan)
     listed = listing_table(listing)
-    index = _read_index(out)
+    index = read_index(out)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("listed", listed)
@@ -99,7 +99,7 @@ def keep_parts(out: Folder, plan: Folder) -> None:
 
 def keep_rows(out: Folder, inventory: pa.Table) -> None:
     """Keeps rows of an inventory in the index, so that their files are not read again."""
-    write_table(out, INDEX, _index(_read_index(out), inventory))
+    write_table(out, INDEX, _index(read_index(out), inventory))
 
 
 def _with_told(inventory: pa.Table, listed: pa.Table) -> pa.Table:
@@ -115,7 +115,7 @@ def _with_told(inventory: pa.Table, listed: pa.Table) -> pa.Table:
     return told.select(INVENTORY.names).cast(INVENTORY)
 
 
-def _read_index(out: Folder) -> pa.Table:
+def read_index(out: Folder) -> pa.Table:
     """The rows of earlier inventories; none if there is no index, or it is broken."""
     try:
         return _read(out, INDEX)

@@ -48,6 +48,8 @@ SHARDS = pa.schema(
         ("first_row", pa.int64()),
         ("rows", pa.int64()),
         ("seconds", pa.float64()),
+        ("windows", pa.int64()),
+        ("bytes", pa.int64()),
         ("drop", pa.list_(pa.string())),
         ("seen", pa.string()),
         ("redo_damaged", pa.bool_()),
@@ -73,6 +75,8 @@ class ShardRef:
     first_row: int
     rows: int
     seconds: float
+    windows: int
+    bytes: int
     drop: tuple[str, ...]
     seen: str | None
     redo_damaged: bool
@@ -141,10 +145,24 @@ class SortedSpans:
         """The sites of all spans."""
         return frozenset(pq.read_table(self.path, columns=["site"])["site"].unique().to_pylist())
 
+    def facts(self) -> dict[str, int]:
+        """How many recordings have no known time (`undated`), and each flag."""
+        with duckdb.connect() as connection:
+            spans = connection.read_parquet(str(self.path))
+            found = connection.sql(
+                """SELECT 'undated', count(DISTINCT recording) FROM spans WHERE start_clock IS NULL
+                    UNION ALL SELECT * FROM (SELECT flag, count(DISTINCT recording)
+                    FROM (SELECT recording, unnest(place_flags) AS flag FROM spans)
+                    GROUP BY flag ORDER BY flag)"""
+            ).fetchall()
+            del spans
+        return dict(found)
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All spans, sorted."""
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET enable_progress_bar = false")
             connection.execute(f"SET memory_limit = '{SORT_MEMORY}'")
             connection.execute(f"SET temp_directory = '{self.path.parent}/sorting'")
             order = ", ".join((*KEY, "recording"))
@@ -264,7 +282,7 @@ def write_plan(
             seen.add(key)
             commit = standing.commits.get(key)
             if commit is None:
-                writer.add(key, spans, _seconds(spans, hop_s), (), None)
+                writer.add(key, spans, spans, (), None)
                 continue
             planned = [_span(row) for row in spans.to_pylist()]
             names = {span.recording.recording for span in planned}
@@ -274,29 +292,35 @@ def write_plan(
             if not todo.is_nothing:
                 again = {span.recording.recording for span in todo.score}
                 scored = pc.is_in(spans["recording"], pa.array(sorted(again), pa.string()))
-                seconds = _seconds(spans.filter(scored), hop_s)
-                writer.add(key, spans, seconds, drop, commit.coverage_id)
+                writer.add(key, spans, spans.filter(scored), drop, commit.coverage_id)
         nothing = SPANS.empty_table()
         for key in standing.commits.keys() - seen:
             commit = standing.commits[key]
             drop = _dropped(commit, present, gone) if commit else ()
             if drop:
-                writer.add(key, nothing, 0.0, drop, commit.coverage_id if commit else None)
+                writer.add(key, nothing, nothing, drop, commit.coverage_id if commit else None)
 
 
 def _dropped(commit: Commit, present: frozenset[str], gone: frozenset[str]) -> Sequence[str]:
     return [name for name in commit.members if name in present or name in gone]
 
 
-def _seconds(spans: pa.Table, hop_s: float) -> float:
-    """Seconds of recordings that spans own."""
+def _work(spans: pa.Table, hop_s: float) -> dict[str, float]:
+    """Seconds of recordings that spans own, their windows, and their share of the files' bytes."""
 
     def column(name: str) -> npt.NDArray[np.float64]:
         values: npt.NDArray[np.float64] = spans[name].to_numpy().astype(np.float64)
         return np.nan_to_num(values)
 
-    ends = np.minimum(column("stop") * hop_s, column("duration_s"))
-    return float(np.maximum(0.0, ends - column("first") * hop_s).sum())
+    duration = column("duration_s")
+    ends = np.minimum(column("stop") * hop_s, duration)
+    owned = np.maximum(0.0, ends - column("first") * hop_s)
+    share = np.divide(owned, duration, out=np.zeros_like(owned), where=duration > 0)
+    return {
+        "seconds": float(owned.sum()),
+        "windows": int((column("stop") - column("first")).sum()),
+        "bytes": round(float((share * column("size_bytes")).sum())),
+    }
 
 
 class _PlanWriter:
@@ -318,9 +342,14 @@ class _PlanWriter:
             _write(self._folder, "shards.parquet", table)
 
     def add(
-        self, key: ShardKey, spans: pa.Table, seconds: float, drop: Sequence[str], seen: str | None
+        self,
+        key: ShardKey,
+        spans: pa.Table,
+        scored: pa.Table,
+        drop: Sequence[str],
+        seen: str | None,
     ) -> None:
-        """Adds a shard with its spans."""
+        """Adds a shard with its spans, and those of them that are to be scored."""
         self._shards.append(
             {
                 "site": key.site,
@@ -329,10 +358,10 @@ class _PlanWriter:
                 "file": self._file,
                 "first_row": self._rows,
                 "rows": spans.num_rows,
-                "seconds": seconds,
                 "drop": list(drop),
                 "seen": seen,
                 "redo_damaged": self._redo_damaged,
+                **_work(scored, self._hop_s),
             }
         )
         self._tables.append(spans)

@@ -113,7 +113,7 @@ def _run(shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard) -> 
         if standing is not None and plan.is_nothing:
             return False
         with staging(out, shard.key, job.tables, job.facts, job.owner) as stage:
-            members = _write(stage, plan, shard.key, job, bundle, score, guard)
+            members = write_rows(stage, plan, shard.key, job, bundle, score, guard)
             with timed("write"):
                 stage.close(members)
                 committed = commit(out, shard.key, stage, replaces, job.owner)
@@ -130,7 +130,7 @@ def remove_parts(out: Folder, key: ShardKey, tables: Iterable[str]) -> None:
         out.remove(key.part(table))
 
 
-def _write(
+def write_rows(
     stage: Staging,
     plan: Merge,
     key: ShardKey,
@@ -139,7 +139,7 @@ def _write(
     score: Score,
     guard: Guard,
 ) -> list[Member]:
-    """Writes all rows, sorted by recording; gives the members, sorted."""
+    """Writes all rows of a shard, sorted by recording; gives the members, sorted."""
     old = {table: _Cursor(Folder(job.output), key, table, plan.carry) for table in job.tables}
     carried = {member.recording: member for member in plan.carry}
     curable: set[str] = set()

@@ -2,24 +2,32 @@
 
 import io
 import os
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.bundle import Bundle, load_bundle
-from model.runtime import Engine, Precision
+from model.runtime import BATCH, Engine, Precision
 from model.scorer import Scorer
 from model.stages import take_times
+from pipeline.commit import staging
 from pipeline.guard import ANY, Guard
 from pipeline.job import Job
 from pipeline.memory import unlimited_memory
 from pipeline.plan import ShardRef
 from pipeline.probe import probe
 from pipeline.recording import INVENTORY, Recording, unreadable
-from pipeline.scoring import score_of
-from pipeline.shard import run_shard
+from pipeline.rehearsal import Rehearsal
+from pipeline.scoring import Score, score_of
+from pipeline.shard import Merge, run_shard, write_rows
+from pipeline.shard_key import ShardKey
+from pipeline.spans import Span
 from pipeline.storage import Folder
 
 PROBE_BATCH = 500
@@ -49,6 +57,34 @@ def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[bool, dict[str,
     take_times()
     done = run_shard(ref.load(), job, bundle, score_of(job, scorer), guard)
     return done, take_times()
+
+
+def rehearse(spans: tuple[Span, ...], job: Job, guard: Guard) -> Rehearsal:
+    """Takes spans to parts that nobody keeps, after all that is done once in a process is done."""
+    bundle, scorer = scorer_of(job)
+    score = score_of(job, scorer)
+    score([np.zeros(bundle.front_end.window_samples, np.float32)] * BATCH)
+    empty = _parts_of((), job, bundle, score, guard)[1]
+    began = time.perf_counter()
+    scored, sizes = _parts_of(spans, job, bundle, score, guard)
+    took_s = time.perf_counter() - began
+    return Rehearsal(scored, took_s, empty, max(0, sizes - empty))
+
+
+def _parts_of(
+    spans: tuple[Span, ...], job: Job, bundle: Bundle, score: Score, guard: Guard
+) -> tuple[float, int]:
+    """Seconds of sound that were scored, be it in several channels, and the bytes of the parts."""
+    key = spans[0].key if spans else ShardKey("site", "2000-01-01", 0)
+    with tempfile.TemporaryDirectory(prefix="dawnchorus-") as folder:
+        out = Folder(folder)
+        with staging(out, key, job.tables, job.facts, job.owner) as stage:
+            members = write_rows(stage, Merge(list(spans)), key, job, bundle, score, guard)
+            stage.close(members)
+            sizes = sum(os.path.getsize(stage.path(table)) for table in job.tables)
+            covered = pq.read_table(stage.path("coverage"), columns=["channel", "seconds_scored"])
+    scored = pc.sum(covered["seconds_scored"]).as_py() or 0.0
+    return scored / max(1, len(covered["channel"].unique())), sizes
 
 
 def probe_batch(place: str, first: int, guard: Guard) -> int:
