@@ -5,7 +5,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from model.bundle import Bundle, copy_bundle, load_bundle
 from model.embedding import embedding_of
 from model.errors import UserError
+from model.retries import StorageError
 from model.runtime import Engine, Precision, check_engine, check_precision
 from model.windows import Tail, WindowRule
 from pipeline import progress
@@ -36,7 +37,14 @@ from pipeline.plan import (
 )
 from pipeline.pool import pool, retire
 from pipeline.recording import Place, PlaceRules, Recording
-from pipeline.run_record import RunRecord, first_value, last_value, living_runs, remove_plans
+from pipeline.run_record import (
+    RETRIES,
+    RunRecord,
+    first_value,
+    last_value,
+    living_runs,
+    remove_plans,
+)
 from pipeline.runner import (
     check_beam_options,
     is_local_runner,
@@ -136,15 +144,22 @@ def detect(options: DetectOptions) -> int:
         scoring = time.monotonic()
         if refs:
             release_memory()
-            record.values["stages_ms"] = _score(out, plan, refs, job, bundle, options)
+            spent = _score(out, plan, refs, job, bundle, options)
+            record.values["stages_ms"] = {
+                name: value for name, value in spent.items() if not name.startswith(RETRIES)
+            }
+            record.add_retries(spent)
             pool(job.engine).rest()
         took = time.monotonic() - scoring
-        status = _end(out, plan, options, refs, took)
+        record.add_retries()
+        status = _end(out, plan, options, refs, took, record.values["storage_retries"])
         # What workers left that were killed.
         clear(out, {run.name for run in living_runs(out, record.name)})
+        record.add_retries()
         record.finish(out, status=status, seconds=round(time.monotonic() - began, 1))
         return status
     except BaseException as error:
+        record.add_retries()
         with contextlib.suppress(OSError):
             stopped = {"stopped": True} if isinstance(error, KeyboardInterrupt) else {}
             why = f"{type(error).__name__}: {error}"
@@ -153,6 +168,11 @@ def detect(options: DetectOptions) -> int:
             raise UserError(
                 f"There is no space left for the output {out.url}: free some and run the same "
                 "command again; what is committed stays."
+            ) from error
+        if isinstance(error, StorageError):
+            raise UserError(
+                f"Storage failed: {error.strerror}; what is committed stays, and the same "
+                "command goes on from there."
             ) from error
         raise
 
@@ -232,7 +252,8 @@ def _plan(
     def probe_all(count: int) -> None:
         _say(f"reading the headers of {count:,} recordings")
         parallel = worker_processes(options.beam, count / PROBES_PER_S)
-        run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), options.beam)
+        job = Inventory(plan.url, parallel, options.decode_timeout_s)
+        record.add_retries(run_pipeline(job, options.beam))
 
     inventory = take_inventory(out, plan, listing, probe_all)
     retire()
@@ -359,14 +380,20 @@ def _score(
 
 
 def _end(
-    out: Folder, plan: Folder, options: DetectOptions, refs: Sequence[ShardRef], took: float
+    out: Folder,
+    plan: Folder,
+    options: DetectOptions,
+    refs: Sequence[ShardRef],
+    took: float,
+    retries: Mapping[str, int],
 ) -> int:
     """Prints the summary; gives the exit status."""
     dataset = open_dataset(out.url)
     undone = [ref for ref in refs if not _stands(ref, dataset.standing)]
     summary = summarise(dataset)
     done_s = sum(ref.seconds for ref in refs if ref not in undone)
-    print(screen(dataset, summary, done_s=done_s, took_s=took, shards=len(refs) - len(undone)))
+    done = len(refs) - len(undone)
+    print(screen(dataset, summary, done_s=done_s, took_s=took, shards=done, retries=retries))
     if undone:
         _say(
             f"error: {len(undone):,} of {len(refs):,} shards are not committed{_why(out, plan)}; "

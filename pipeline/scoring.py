@@ -21,6 +21,7 @@ from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
 from pipeline.schema import PREDICTIONS, WINDOW, plain
 from pipeline.spans import Span, window_plan
+from pipeline.storage import check_answers
 
 Float32 = npt.NDArray[np.float32]
 Score = Callable[[Sequence[Float32]], Outputs]
@@ -111,6 +112,8 @@ def _windows(
                 k = decoded.k + 1
                 guard.at(name)
     except AudioError as error:
+        if error.reason in ("vanished", "permission"):
+            check_answers(span.recording.url)
         for lost in range(k, span.stop):
             yield Decoded(lost, None, error.reason, error.message), at
 
