@@ -45,14 +45,16 @@ _gone: set[str] = set()
 class StorageError(OSError):
     """Remote storage did not do what was asked; `strerror` says why, in one sentence.
 
-    `gone`: it failed for as long as is waited, so that there is no use in asking for more.
+    `gone`: there is no use in asking for more, for it failed for as long as is waited.
     """
 
     gone = False
 
 
 class DeniedError(StorageError, PermissionError):
-    """Remote storage does not let this user do it."""
+    """Remote storage does not let this user do it, and will not the next time."""
+
+    gone = True
 
 
 class HalfError(OSError):
@@ -152,15 +154,17 @@ def _lasting(fs: Any, error: Exception) -> OSError | None:
     code, text = getattr(error, "code", None), str(error)
     if code in (401, 403, "401", "403") or text.startswith("Forbidden"):
         return DeniedError(errno.EACCES, _sentence(fs, error))
+    if isinstance(error, LASTING):
+        return None
     if type(error).__module__ == "builtins":
         told = isinstance(error, OSError) and error.errno is not None
-        if told or isinstance(error, LASTING) or not isinstance(error, OSError | ValueError):
+        if told or not isinstance(error, OSError | ValueError):
             return None
     return StorageError(errno.EINVAL, _sentence(fs, error))
 
 
 def _sentence(fs: Any, error: Exception, kind: str | None = None) -> str:
-    why = " ".join(str(error).split())[:LONGEST].rstrip(".") or type(error).__name__
+    why = " ".join(str(error).split())[:LONGEST].rstrip(".") or kind or type(error).__name__
     if kind is not None and kind not in why:
         why = f"{kind}: {why}"
     if kind is not None and not _is_nobody(fs):

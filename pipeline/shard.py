@@ -37,7 +37,7 @@ NO_DAMAGE = frozenset({"silent", "tail", "no_channel"})
 class ShardError(Exception):
     """A shard could not be done; the message says which and why, `errno` what storage said.
 
-    `gone`: storage failed for longer than is waited for it.
+    `gone`: storage failed in a way that no other shard will mend.
     """
 
     errno: int | None = None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
+from fsspec.registry import known_implementations
 
 from model.errors import UserError
 from model.files import RemoteFile, file_system, is_google, read_end, read_file
@@ -24,6 +25,8 @@ from model.retries import ask
 
 FIELDS = "nextPageToken,items(name,size,md5Hash,etag)"
 """What is asked of a listing of Google's: all that is known of a file is twenty times as much."""
+PAGE = 1000
+"""Files in an answer of Google's to a listing: it gives no more."""
 THREADS = 16
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of storage that no new try mends."""
@@ -73,7 +76,7 @@ class Folder:
             return file_system(self.url)
         except ImportError as error:
             scheme = self.url.partition("://")[0]
-            known = fsspec.registry.known_implementations.get(scheme, {}).get("err")
+            known = known_implementations.get(scheme, {}).get("err")
             advice = str(known or error).rstrip(".")
             raise UserError(f"{self.url} cannot be opened: {advice}.") from error
         except ValueError as error:
@@ -237,7 +240,8 @@ class Folder:
                     yield entry_of(fs, info)
             return
         bucket, _, below = top.partition("/")
-        wanted = {"prefix": f"{below}/" if below else None, "fields": FIELDS, "pageToken": None}
+        wanted: dict[str, Any] = {"prefix": f"{below}/" if below else None, "fields": FIELDS}
+        wanted |= {"maxResults": PAGE, "pageToken": None}
         while True:
             page = ask(fs, "call", "GET", "b/{}/o", bucket, json_out=True, **wanted)
             for item in page.get("items", []):
