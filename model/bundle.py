@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import fsspec
-import fsspec.core
 import numpy as np
 import numpy.typing as npt
 
@@ -29,8 +28,10 @@ from model.bundle_document import (
 )
 from model.calibration import Calibrator
 from model.errors import UserError
+from model.files import file_system, is_google, read_file
 from model.frontend import FrontEnd
 from model.network_file import keras_bytes, problem_of
+from model.retries import ask
 from model.threshold_facts import ThresholdFacts
 
 Float32 = npt.NDArray[np.float32]
@@ -223,8 +224,9 @@ def copy_bundle(bundle: Bundle, target: str) -> Bundle:
 def check_vacant(path: str) -> None:
     """UserError unless a bundle can be written at `path`: nothing there, or an empty folder."""
     try:
-        fs, folder = fsspec.core.url_to_fs(path)
-        taken = fs.exists(folder) and (not fs.isdir(folder) or bool(fs.ls(folder)))
+        fs = file_system(path)
+        folder = fs._strip_protocol(path)
+        taken = ask(fs, "exists", folder) and (not fs.isdir(folder) or bool(fs.ls(folder)))
         local = Path(folder) if "file" in fs.protocol else None
     except Exception as error:
         raise UserError(f"Cannot write a bundle at {path}: {_why(error)}.") from error
@@ -277,16 +279,20 @@ def _check_network(path: str, name: str, content: bytes) -> None:
 def _place(path_or_url: str) -> str:
     """The path without a trailing slash; a local one made absolute."""
     try:
-        fs, folder = fsspec.core.url_to_fs(path_or_url)
+        fs = file_system(path_or_url)
     except Exception as error:
         raise UserError(f"Cannot read the bundle {path_or_url}: {_why(error)}.") from error
-    return str(folder) if "file" in fs.protocol else path_or_url.rstrip("/")
+    return (
+        str(fs._strip_protocol(path_or_url)) if "file" in fs.protocol else path_or_url.rstrip("/")
+    )
 
 
 def _read(path: str, name: str) -> bytes:
     try:
         # In a chain such as zip://bundle::file.zip the name belongs to the first link.
         first, chain, rest = path.partition("::")
+        if not chain:
+            return read_file(f"{first.rstrip('/')}/{name}")
         with fsspec.open(f"{first.rstrip('/')}/{name}{chain}{rest}", "rb") as file:
             return cast(bytes, file.read())
     except FileNotFoundError as error:
@@ -298,10 +304,12 @@ def _read(path: str, name: str) -> bytes:
 
 def _write(path: str, files: Mapping[str, bytes]) -> None:
     try:
-        fs, folder = fsspec.core.url_to_fs(path)
-        fs.makedirs(folder, exist_ok=True)
+        fs = file_system(path)
+        folder = fs._strip_protocol(path)
+        if not is_google(fs):
+            fs.makedirs(folder, exist_ok=True)
         for name, content in files.items():
-            fs.pipe_file(f"{folder}/{name}", content)
+            ask(fs, "pipe_file", f"{folder}/{name}", content)
     except Exception as error:
         raise UserError(f"Cannot write the bundle {path}: {_why(error)}.") from error
 

@@ -2,29 +2,126 @@
 
 import io
 import os
+from pathlib import Path
+from types import MethodType
 from typing import Any, BinaryIO, cast
 
 import fsspec.core
+
+from model.retries import HalfError, ask, patience_s
 
 BLOCK = 64 * 1024
 """Bytes of a request for what was not read before: a header, an end, a place that is sought."""
 MOST = 4 * 1024 * 1024
 """Bytes of a request while a file is read from front to back."""
 
+LISTING = frozenset({"gs", "gcs", "s3", "s3a", "abfs", "abfss", "az", "adl"})
+"""Kinds of storage whose file systems keep listings unless told not to."""
+TOTAL_S = 300.0
+"""Seconds that one request may take, its content included."""
+KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
+OUT_OF_RANGE = "416"
+
+
+class ChangedError(FileNotFoundError):
+    """A file is not any more the one that was listed: that one has vanished."""
+
 
 def file_system(url: str) -> Any:
-    """The fsspec file system of a URL or path. Raises ImportError or ValueError without one."""
+    """The fsspec file system of a URL or path, to be asked by `ask`.
+
+    Raises ImportError or ValueError without one.
+    """
+    if "::" in url:
+        return fsspec.core.url_to_fs(url)[0]  # A chain, such as zip://::gs://bucket/bundle.zip.
     scheme, colon, rest = url.partition("://")
     # Of the name of a file nothing is asked: `#1` at its end would be taken for a version.
     place = f"{scheme}{colon}{rest.partition('/')[0]}" if colon else url
-    return fsspec.core.url_to_fs(place)[0]
+    # Listings are not kept: others write there too.
+    options: dict[str, Any] = {"use_listings_cache": False} if scheme in LISTING else {}
+    if scheme in ("gs", "gcs"):
+        options |= _google_options()
+    fs = fsspec.core.url_to_fs(place, **options)[0]
+    once = getattr(getattr(type(fs), "_request", None), "__wrapped__", None)
+    if once is not None and "_request" not in vars(fs):
+        # gcsfs tries again by itself, uncounted, and for half a minute whatever is asked of it.
+        fs._request = MethodType(once, fs)
+    return fs
 
 
-def open_file(url: str) -> BinaryIO:
-    """A file, for reading. Raises OSError as the storage does."""
+def _google_options() -> dict[str, Any]:
+    """What gcsfs is told: without it, a server that falls silent is waited for without end."""
+    # Workers of a cluster do not come by the command line, which sets this too.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    import aiohttp
+
+    answer_s = max(1.0, patience_s() / 4)
+    options: dict[str, Any] = {
+        "requests_timeout": aiohttp.ClientTimeout(
+            total=TOTAL_S, sock_connect=answer_s, sock_read=answer_s
+        )
+    }
+    if os.environ.get("STORAGE_EMULATOR_HOST") and not os.environ.get(KEY_FILE):
+        options["token"] = "anon"  # Looking for credentials takes a quarter of a minute.
+    return options
+
+
+def size_of(fs: Any, path: str) -> int:
+    """Bytes of a file. Raises FileNotFoundError, IsADirectoryError, or what `ask` does."""
+    if is_google(fs):
+        # `info` would list besides, for there might be a folder of that name.
+        bucket, _, key = path.partition("/")
+        told = ask(fs, "call", "GET", "b/{}/o/{}", bucket, key, json_out=True, fields="size")
+        return int(told["size"])
+    found = ask(fs, "info", path)
+    if found["type"] == "directory":
+        raise IsADirectoryError(path)
+    return int(found["size"])
+
+
+def is_google(fs: Any) -> bool:
+    """Whether a file system is that of Google's buckets."""
+    return "gs" in (fs.protocol if isinstance(fs.protocol, tuple | list) else [fs.protocol])
+
+
+def open_file(url: str, size: int | None = None) -> BinaryIO:
+    """A file, for reading; `size` are its bytes where they are known.
+
+    Raises OSError as the storage does.
+    """
     if "://" not in url:
         return open(url, "rb", buffering=0)
-    return cast(BinaryIO, RemoteFile(file_system(url), url))
+    return cast(BinaryIO, RemoteFile(file_system(url), url, size))
+
+
+def read_file(url: str) -> bytes:
+    """A file's whole content, by one request. Raises OSError as the storage does."""
+    if "://" not in url:
+        return Path(url).read_bytes()
+    fs = file_system(url)
+    return cast(bytes, ask(fs, "cat_file", fs._strip_protocol(url)))
+
+
+def read_end(url: str, count: int) -> bytes:
+    """The last `count` bytes of a file, or all if there are fewer, by one request.
+
+    Raises OSError as the storage does.
+    """
+    if "://" in url:
+        fs = file_system(url)
+        return cast(bytes, ask(fs, _part, fs, fs._strip_protocol(url), -count, None))
+    with Path(url).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - count))
+        return file.read()
+
+
+def _part(fs: Any, path: str, start: int, stop: int | None) -> bytes:
+    try:
+        return cast(bytes, fs.cat_file(path, start=start, end=stop))
+    except Exception as error:
+        if str(getattr(error, "code", "")) != OUT_OF_RANGE:
+            raise
+        return b""
 
 
 class RemoteFile(io.RawIOBase):
@@ -32,15 +129,13 @@ class RemoteFile(io.RawIOBase):
 
     Kept are the blocks at both ends, where headers stand, and the last two that were read. Who goes
     on where a block ended is given a larger one, up to `until`: bytes beyond that place are thought
-    to be of no use. Raises OSError as the storage does.
+    to be of no use. Raises OSError as the storage does, and ChangedError where the file has not the
+    `size` that was told.
     """
 
-    def __init__(self, fs: Any, url: str) -> None:
+    def __init__(self, fs: Any, url: str, size: int | None = None) -> None:
         self._fs, self._path = fs, fs._strip_protocol(url)
-        found = fs.info(self._path)
-        if found["type"] == "directory":
-            raise IsADirectoryError(url)
-        self.size = self.until = int(found["size"])
+        self.size = self.until = size_of(fs, self._path) if size is None else size
         self._at = 0
         self._ends: list[tuple[int, bytes]] = []
         self._recent: list[tuple[int, bytes]] = []
@@ -79,12 +174,19 @@ class RemoteFile(io.RawIOBase):
                 return start, block
         ended = [start + len(block) for start, block in self._recent]
         more = min(self.until, at + MOST) if at in ended else 0
-        stop = max(at + max(count, BLOCK), more)
+        least = 2 * BLOCK if at == 0 and self.size <= 2 * BLOCK else BLOCK
+        stop = max(at + max(count, least), more)
         stop = min([stop, self.size, *(start for start, _ in self._ends if start > at)])
-        block = self._fs.cat_file(self._path, start=at, end=stop)
-        if len(block) != stop - at:
-            raise OSError(f"{self._path}: {len(block)} bytes came of {stop - at} from {at} on")
+        block = cast(bytes, ask(self._fs, self._fetch, at, stop))
         if len(block) <= 4 * BLOCK and (at == 0 or stop == self.size):
             self._ends.append((at, block))
         self._recent = [*self._recent[-1:], (at, block)]
         return at, block
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        block = _part(self._fs, self._path, start, stop)
+        if len(block) != stop - start:
+            if size_of(self._fs, self._path) != self.size:
+                raise ChangedError(f"{self._path} has another size than before")
+            raise HalfError(f"{len(block)} bytes came of {stop - start} from {start} on")
+        return block

@@ -12,6 +12,7 @@ import pyarrow as pa
 from model.bundle import Bundle, load_bundle
 from model.errors import UserError
 from pipeline.deployments import Deployment, read_deployments
+from pipeline.duck_files import DuckFiles
 from pipeline.identity import read_identity
 from pipeline.plan import Standing, read_standing
 from pipeline.run_record import last_value
@@ -62,7 +63,7 @@ def open_dataset(output: str) -> Dataset:
     connection = duckdb.connect()
     connection.execute("SET preserve_insertion_order = false")
     if not out.is_local:
-        connection.register_filesystem(out.fs)
+        connection.register_filesystem(DuckFiles(out.fs))
     paths = sorted(key.path for key, commit in standing.commits.items() if commit is not None)
     for table, schema in tables_of(identity.get("embedding_size")).items():
         if paths:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from model.bundle import Bundle, copy_bundle, load_bundle
 from model.embedding import embedding_of
 from model.errors import UserError
+from model.retries import StorageError
 from model.runtime import check_engine, check_precision
 from model.windows import WindowRule
 from pipeline import progress
@@ -27,7 +28,7 @@ from pipeline.memory import release_memory
 from pipeline.plan import ShardRef, Standing, read_refs, read_shards
 from pipeline.planning import Setting, plan_run, say
 from pipeline.pool import pool, retire
-from pipeline.run_record import RunRecord, dead_plans, last_value, living_runs
+from pipeline.run_record import RETRIES, RunRecord, dead_plans, last_value, living_runs
 from pipeline.runner import (
     PROBES_PER_S,
     check_beam_options,
@@ -41,6 +42,7 @@ from pipeline.summary import check_not_empty, duration, screen, summarise
 
 Prober = Callable[[int], None]
 """Reads the headers of so many recordings."""
+Tell = Callable[[Mapping[str, int]], None]
 FAILED, SKIPPED = 1, 3
 CELLS_PER_S = 4e6
 """Spectrogram cells that one core takes from audio to scores in a second with the paper's
@@ -64,7 +66,8 @@ def detect(options: DetectOptions) -> int:
     record = _begin(out, options, listing, bundle)
     try:
         plan = out.child(f"_plan/{record.name}")
-        inventory = take_inventory(out, plan, listing, prober(options, plan))
+        probe_all = prober(plan, options.decode_timeout_s, options.beam, record.add_retries)
+        inventory = take_inventory(out, plan, listing, probe_all)
         retire()
         identity, _ = plan_run(setting, listing, inventory, plan)
         del listing, inventory
@@ -73,15 +76,22 @@ def detect(options: DetectOptions) -> int:
         scoring = time.monotonic()
         if refs:
             release_memory()
-            record.values["stages_ms"] = _score(out, plan, refs, job, bundle, options)
+            spent = _score(out, plan, refs, job, bundle, options)
+            record.values["stages_ms"] = {
+                name: value for name, value in spent.items() if not name.startswith(RETRIES)
+            }
+            record.add_retries(spent)
             pool(job.engine).rest()
         took = time.monotonic() - scoring
-        status = _end(out, plan, options, refs, took)
+        record.add_retries()
+        status = _end(out, plan, options, refs, took, record.values["storage_retries"])
         # What workers left that were killed.
         clear(out, {run.name for run in living_runs(out, record.name)})
+        record.add_retries()
         record.finish(out, status=status, seconds=round(time.monotonic() - began, 1))
         return status
     except BaseException as error:
+        record.add_retries()
         with contextlib.suppress(OSError):
             stopped = {"stopped": True} if isinstance(error, KeyboardInterrupt) else {}
             why = f"{type(error).__name__}: {error}"
@@ -90,6 +100,11 @@ def detect(options: DetectOptions) -> int:
             raise UserError(
                 f"There is no space left for the output {out.url}: free some and run the same "
                 "command again; what is committed stays."
+            ) from error
+        if isinstance(error, StorageError):
+            raise UserError(
+                f"Storage failed: {error.strerror}; what is committed stays, and the same "
+                "command goes on from there."
             ) from error
         raise
 
@@ -135,16 +150,17 @@ def list_archive(setting: Setting) -> Listing:
     return listing
 
 
-def prober(options: DetectOptions, plan: Folder, flags: Sequence[str] | None = None) -> Prober:
-    """What reads the headers of the recordings in a plan's listing, by the runner asked for."""
-    from pipeline.transforms import Inventory
+def prober(plan: Folder, timeout_s: float, beam: Sequence[str], tell: Tell) -> Prober:
+    """What reads the headers of the recordings in a plan's listing, by the runner asked for.
 
-    beam = options.beam if flags is None else flags
+    `tell` is given the sums of the job's metrics.
+    """
+    from pipeline.transforms import Inventory
 
     def probe_all(count: int) -> None:
         say(f"reading the headers of {count:,} recordings")
         parallel = worker_processes(beam, count / PROBES_PER_S)
-        run_pipeline(Inventory(plan.url, parallel, options.decode_timeout_s), beam)
+        tell(run_pipeline(Inventory(plan.url, parallel, timeout_s), beam))
 
     return probe_all
 
@@ -249,7 +265,12 @@ def _score(
 
 
 def _end(
-    out: Folder, plan: Folder, options: DetectOptions, refs: Sequence[ShardRef], took: float
+    out: Folder,
+    plan: Folder,
+    options: DetectOptions,
+    refs: Sequence[ShardRef],
+    took: float,
+    retries: Mapping[str, int],
 ) -> int:
     """Prints the summary; gives the exit status."""
     dataset = open_dataset(out.url)
@@ -258,7 +279,8 @@ def _end(
     }
     summary = summarise(dataset)
     done_s = sum(ref.seconds for ref in refs if ref.key not in undone)
-    print(screen(dataset, summary, done_s=done_s, took_s=took, shards=len(refs) - len(undone)))
+    done = len(refs) - len(undone)
+    print(screen(dataset, summary, done_s=done_s, took_s=took, shards=done, retries=retries))
     if undone:
         say(
             f"error: {len(undone):,} of {len(refs):,} shards are not committed{_why(out, plan)}; "

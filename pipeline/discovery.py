@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.errors import UserError
+from model.retries import ask
 from pipeline.given import place_of, read_given
 from pipeline.lists import SUFFIXES, Line, extension, read_list
 from pipeline.recording import INVENTORY
@@ -184,12 +185,24 @@ def _entry(url: str) -> Entry | None:
         return local_entry(url)
     fs = Folder(url).fs
     try:
-        found = entry_of(fs, fs.info(url))
+        found = entry_of(fs, ask(fs, "info", url))
         return Entry(url, found.size, found.stamp, found.is_folder)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f"{url} cannot be read: {error}.") from error
+        raise UserError(f"{url} cannot be read: {error.strerror or error}.") from error
+
+
+def _children(folder: Folder) -> list[Entry]:
+    """The entries of a folder; in a bucket, where folders are but names, all recordings below."""
+    if folder.is_local:
+        return folder.list()
+    found = ((entry, entry.url.removeprefix(folder.url).split("/")) for entry in folder.walk())
+    return [
+        entry
+        for entry, (*above, name) in found
+        if is_recording(name) and not any(part.startswith(".") for part in above)
+    ]
 
 
 def _parent(url: str) -> str:
@@ -200,7 +213,7 @@ def _glob(pattern: str) -> tuple[Entry, ...]:
     if is_local(pattern):
         return tuple(local_entry(path) for path in sorted(glob.glob(pattern, recursive=True)))
     fs = Folder(pattern).fs
-    found = fs.glob(pattern, detail=True)
+    found = ask(fs, "glob", pattern, detail=True)
     return tuple(entry_of(fs, found[name]) for name in sorted(found))
 
 
@@ -255,7 +268,7 @@ def _walk(entries: Sequence[Entry], unlisted: list[str]) -> Iterator[Entry]:
                 if (info.st_dev, info.st_ino) in seen:
                     return
                 seen.add((info.st_dev, info.st_ino))
-            waiting[pool.submit(Folder(folder).list)] = folder
+            waiting[pool.submit(_children, Folder(folder))] = folder
 
         def consider(entry: Entry, given: bool) -> Iterator[Entry]:
             name = PurePosixPath(entry.url).name

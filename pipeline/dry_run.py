@@ -79,7 +79,8 @@ def dry_run(setting: Setting, listing: Listing) -> int:
     with tempfile.TemporaryDirectory(prefix="dawnchorus-dry-") as folder:
         scratch = Folder(folder)
         keep_rows(scratch, read_index(setting.out))
-        inventory = take_inventory(scratch, scratch, listing, prober(options, scratch, beam))
+        probe_all = prober(scratch, options.decode_timeout_s, beam, lambda sums: None)
+        inventory = take_inventory(scratch, scratch, listing, probe_all)
         retire()
         identity, standing = plan_run(
             setting, listing, inventory, scratch, settle=_slot_alone, look=look

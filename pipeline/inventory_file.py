@@ -1,6 +1,5 @@
 """The inventory of an archive as a file of its own, made once and planned from again and again."""
 
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -9,10 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.errors import UserError
+from pipeline.detection import prober
 from pipeline.discovery import discover
 from pipeline.given import ROOT, read_given
 from pipeline.inventory import keep_rows, take_inventory, write_table
-from pipeline.runner import PROBES_PER_S, check_beam_options, run_pipeline, worker_processes
+from pipeline.planning import say
+from pipeline.runner import check_beam_options
 from pipeline.storage import Folder, absolute
 from pipeline.summary import duration
 
@@ -43,8 +44,6 @@ def make_inventory(options: InventoryOptions) -> int:
     What a killed run has probed is not probed again, nor what an earlier file tells of files that
     have not changed. Raises UserError.
     """
-    from pipeline.transforms import Inventory
-
     check_beam_options(options.beam)
     output = absolute(options.output)
     parent, _, name = output.rpartition("/")
@@ -54,13 +53,9 @@ def make_inventory(options: InventoryOptions) -> int:
         places = ", ".join(options.inputs)
         raise UserError(f"No recordings were found in {places}; check the paths given.")
     for problem in listing.unlisted:
-        print(f"warning: not listed: {problem}", file=sys.stderr)
+        say(f"warning: not listed: {problem}")
 
-    def probe_all(count: int) -> None:
-        print(f"reading the headers of {count:,} recordings", file=sys.stderr, flush=True)
-        parallel = worker_processes(options.beam, count / PROBES_PER_S)
-        run_pipeline(Inventory(work.url, parallel, options.decode_timeout_s), options.beam)
-
+    probe_all = prober(work, options.decode_timeout_s, options.beam, lambda sums: None)
     try:
         if folder.exists(name):
             known = read_given(output)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
 from model.errors import UserError
+from model.files import read_file
 from pipeline.clock import ClockTime, at_offset
 
 SUFFIXES = (".txt", ".csv", ".parquet")
@@ -34,8 +34,7 @@ def read_list(url: str) -> list[Line]:
     and `site`, which lines may leave empty. Raises UserError, with the list and its line, for what
     is no time.
     """
-    with fsspec.open(url, "rb") as file:
-        content = file.read()
+    content = read_file(url)
     if b"\0" in content and not url.lower().endswith(".parquet"):
         raise UserError(f"The list {url} is not text; give one with a path in each line.")
     lines = [line_of(row, url, where) for where, row in _rows(content, url) if row["path"]]

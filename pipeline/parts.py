@@ -18,6 +18,8 @@ ROW_GROUP = 65_536
 """Rows of a row group: a part's bytes do not depend on how its rows arrived."""
 LIST_BYTES = 1 << 22
 """Bytes of fixed-size lists in a row group at most: a row of these may be large."""
+FOOTER = 64 * 1024
+"""Bytes at a part's end that are read at once: most footers are shorter."""
 CONTENT_ID = "dawnchorus.content_id"
 COMMIT = "dawnchorus.commit"
 FACTS = "dawnchorus."
@@ -138,8 +140,11 @@ def read_metadata(folder: Folder, name: str) -> dict[str, str] | None:
     Raises OSError where storage fails.
     """
     try:
-        with folder.open(name) as file:
-            found = pq.read_metadata(file).metadata or {}
+        content = folder.read_end(name, FOOTER)
+        size = int.from_bytes(content[-8:-4], "little") + 8
+        if content.endswith(b"PAR1") and len(content) == FOOTER < size:
+            content = folder.read_end(name, size)
+        found = pq.read_metadata(pa.BufferReader(content)).metadata or {}
         return {key.decode(): value.decode() for key, value in found.items()}
     except (FileNotFoundError, pa.ArrowInvalid, UnicodeDecodeError):
         return None

@@ -13,7 +13,7 @@ from pipeline.discovery import UNSUPPORTED
 from pipeline.headers import HeaderFacts, read_facts
 from pipeline.lists import extension
 from pipeline.recording import Recording, unreadable
-from pipeline.storage import is_local
+from pipeline.storage import check_answers, is_local
 
 EXPAND = "triggered by amplitude: expand it with AudioMoth's app, and give what that writes"
 END_BYTES = 64 * 1024
@@ -39,9 +39,17 @@ def version_of(file: BinaryIO, size: int) -> str:
     return f"{size}-{digest.hexdigest()[:32]}"
 
 
-def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = False) -> Recording:
+def probe(
+    recording: str,
+    url: str,
+    stamp: str | None,
+    *,
+    is_folder: bool = False,
+    size: int | None = None,
+) -> Recording:
     """The inventory's row of one file; never raises for what is wrong with the file itself.
 
+    `size` are its bytes where a listing told them: then a bucket is asked for its two ends alone.
     Raises OSError where storage fails.
     """
     row = Recording(recording, url, stamp)
@@ -51,7 +59,7 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
         return unreadable(row, "not_audio", "a pipe or device, not a file")
     name = url.rpartition("/")[2]
     try:
-        with open_file(url) as file:
+        with open_file(url, size) as file:
             size = file.seek(0, os.SEEK_END)
             row = replace(row, size_bytes=size, version=version_of(file, size))
             if extension(name) in UNSUPPORTED:
@@ -64,8 +72,10 @@ def probe(recording: str, url: str, stamp: str | None, *, is_folder: bool = Fals
             facts = read_facts(file, size)
             return _read(_with_facts(row, facts), facts, file)
     except FileNotFoundError:
+        check_answers(url)
         return unreadable(row, "vanished", "the file is not there any more")
     except PermissionError:
+        check_answers(url)
         return unreadable(row, "permission", "the file may not be read")
     except OSError as error:
         if error.errno not in NOWHERE:

@@ -4,14 +4,17 @@ import contextlib
 import os
 import socket
 import uuid
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
+from model.retries import take_retries
 from pipeline.storage import Folder
 
+RETRIES = "retries_"
+"""Begins the names of the job's sums that count requests to storage made again."""
 LONGEST = timedelta(days=30)
 """A run of other machines that wrote no end within this time is over."""
 
@@ -31,6 +34,17 @@ class RunRecord:
         who = {"host": socket.gethostname(), "pid": os.getpid()}
         begun = {"started": now.isoformat(timespec="seconds"), "version": version("dawnchorus")}
         return cls(name, begun | who | values)
+
+    def add_retries(self, sums: Mapping[str, int] | None = None) -> None:
+        """Adds requests to storage that were made again, by what had happened to them.
+
+        They are those of this process, and of workers among the `sums` that a job gave.
+        """
+        counts: dict[str, int] = self.values.setdefault("storage_retries", {})
+        found = (sums or {}).items()
+        told = {n.removeprefix(RETRIES): times for n, times in found if n.startswith(RETRIES)}
+        for kind, times in (*told.items(), *take_retries().items()):
+            counts[kind] = counts.get(kind, 0) + times
 
     def write(self, out: Folder, **more: Any) -> None:
         """Writes the record, with further values."""

@@ -23,6 +23,7 @@ from pipeline.probe import check_told
 from pipeline.recording import NOT_PROBED
 from pipeline.schema import PREDICTIONS, WINDOW, plain
 from pipeline.spans import Span, window_plan
+from pipeline.storage import check_answers
 
 Float32 = npt.NDArray[np.float32]
 Score = Callable[[Sequence[Float32]], Outputs]
@@ -115,6 +116,8 @@ def _windows(
                 k = decoded.k + 1
                 guard.at(name)
     except AudioError as error:
+        if error.reason in ("vanished", "permission"):
+            check_answers(span.recording.url)
         for lost in range(k, span.stop):
             yield Decoded(lost, None, error.reason, error.message), at
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from model.bundle import Bundle
+from model.retries import StorageError
 from model.stages import timed
 from pipeline.commit import (
     Commit,
@@ -34,9 +35,13 @@ NO_DAMAGE = frozenset({"silent", "tail", "no_channel"})
 
 
 class ShardError(Exception):
-    """A shard could not be done; the message says which and why, `errno` what storage said."""
+    """A shard could not be done; the message says which and why, `errno` what storage said.
+
+    `gone`: storage failed in a way that no other shard will mend.
+    """
 
     errno: int | None = None
+    gone = False
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,10 @@ def run_shard(
     try:
         return _run(shard, job, bundle, score, guard)
     except Exception as error:
-        failure = ShardError(f"shard {shard.key}: {type(error).__name__}: {error}")
+        why = error.strerror if isinstance(error, StorageError) else None
+        failure = ShardError(f"shard {shard.key}: {why or f'{type(error).__name__}: {error}'}")
         failure.errno = getattr(error, "errno", None)
+        failure.gone = getattr(error, "gone", False)
         raise failure from error
 
 

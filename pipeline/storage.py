@@ -11,15 +11,23 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
+from fsspec.registry import known_implementations
 
 from model.errors import UserError
-from model.files import RemoteFile, file_system
+from model.files import RemoteFile, file_system, is_google, read_end, read_file
+from model.retries import ask
 
+FIELDS = "nextPageToken,items(name,size,md5Hash,etag)"
+"""What is asked of a listing of Google's: all that is known of a file is twenty times as much."""
+PAGE = 1000
+"""Files in an answer of Google's to a listing: it gives no more."""
+THREADS = 16
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of storage that no new try mends."""
 
@@ -66,7 +74,12 @@ class Folder:
         """The fsspec file system."""
         try:
             return file_system(self.url)
-        except (ImportError, ValueError) as error:
+        except ImportError as error:
+            scheme = self.url.partition("://")[0]
+            known = known_implementations.get(scheme, {}).get("err")
+            advice = str(known or error).rstrip(".")
+            raise UserError(f"{self.url} cannot be opened: {advice}.") from error
+        except ValueError as error:
             raise UserError(f"{self.url} cannot be opened: {error}.") from error
 
     def at(self, name: str) -> str:
@@ -79,16 +92,18 @@ class Folder:
 
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder has that name."""
-        return os.path.lexists(self.at(name)) if self.is_local else self.fs.exists(self.at(name))
+        if self.is_local:
+            return os.path.lexists(self.at(name))
+        try:
+            ask(self.fs, "info", self.at(name))
+        except FileNotFoundError:
+            return False
+        return True
 
     def stamps(self, name: str = "") -> dict[str, str]:
         """Of each file below `name` a string that changes when the file does, by one listing."""
         if not self.is_local:
-            fs = self.fs
-            fs.invalidate_cache()
-            prefix = fs._strip_protocol(self.url).rstrip("/") + "/"
-            found = fs.find(self.at(name), detail=True).items()
-            return {path.removeprefix(prefix): entry_of(fs, i).stamp or "" for path, i in found}
+            return {self._name(entry): entry.stamp or "" for entry in self.walk(name)}
         stamps: dict[str, str] = {}
         folders = [self.at(name)]
         while folders:
@@ -107,13 +122,17 @@ class Folder:
         """The file, for reading by range."""
         if self.is_local:
             return Path(self.at(name)).open("rb")
-        return cast(BinaryIO, RemoteFile(self.fs, self.at(name)))
+        file = RemoteFile(self.fs, self.at(name))
+        file.until = 0  # Columns are read, not the whole.
+        return cast(BinaryIO, file)
 
     def read(self, name: str) -> bytes:
         """The whole content."""
-        if self.is_local:
-            return Path(self.at(name)).read_bytes()
-        return cast(bytes, self.fs.cat_file(self.at(name)))
+        return read_file(self.at(name))
+
+    def read_end(self, name: str, count: int) -> bytes:
+        """The last `count` bytes, or all if there are fewer, by one request."""
+        return read_end(self.at(name), count)
 
     def read_json(self, name: str) -> Any:
         """The JSON content; None if there is no such file."""
@@ -129,7 +148,7 @@ class Folder:
                 _write_synced(temporary, content)
                 os.replace(temporary, self.at(name))
         else:
-            self.fs.pipe_file(self.at(name), content)
+            ask(self.fs, "pipe_file", self.at(name), content)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file whole, readable by people."""
@@ -139,9 +158,12 @@ class Folder:
         """Writes a file whole if none has that name; False, and nothing done, if one has."""
         if not self.is_local:
             try:
-                self.fs.pipe_file(self.at(name), content, mode="create")
+                ask(self.fs, "pipe_file", self.at(name), content, mode="create")
                 return True
             except FileExistsError:
+                # The answer to the first try may have been lost: then it is ours that is there.
+                with contextlib.suppress(FileNotFoundError):
+                    return self.read(name) == content
                 return False
         with self._temporary(name) as temporary:
             _write_synced(temporary, content)
@@ -158,7 +180,7 @@ class Folder:
             return _link(source, self.at(name))
         try:
             mode = "overwrite" if replace else "create"
-            self.fs.put_file(source, self.at(name), mode=mode)
+            ask(self.fs, "put_file", source, self.at(name), mode=mode)
             return True
         except FileExistsError:
             return False
@@ -175,15 +197,21 @@ class Folder:
                 os.makedirs(os.path.dirname(self.at(target)), exist_ok=True)
                 os.replace(self.at(source), self.at(target))
             else:
-                self.fs.cp_file(self.at(source), self.at(target))
-                self.fs.rm_file(self.at(source))
+                ask(self.fs, "cp_file", self.at(source), self.at(target))
+                ask(self.fs, "rm_file", self.at(source))
 
     def remove(self, name: str) -> None:
         """Removes a file or folder with all below it, if there is one."""
+        if not self.is_local:
+            fs = self.fs
+            with ThreadPoolExecutor(THREADS) as pool:
+                # One by one: fsspec takes the names of several for patterns.
+                found = pool.map(lambda entry: _remove(fs, entry.url), self.walk(name))
+                if not sum(1 for _ in found):
+                    _remove(fs, self.at(name))
+            return
         with contextlib.suppress(FileNotFoundError):
-            if not self.is_local:
-                self.fs.rm(self.at(name), recursive=True)
-            elif os.path.isdir(self.at(name)):
+            if os.path.isdir(self.at(name)):
                 shutil.rmtree(self.at(name), ignore_errors=True)
             else:
                 os.remove(self.at(name))
@@ -198,22 +226,39 @@ class Folder:
                 for file in files
             ]
         else:
-            fs = self.fs
-            fs.invalidate_cache()
-            prefix = fs._strip_protocol(self.url).rstrip("/") + "/"
-            found = [path.removeprefix(prefix) for path in fs.find(self.at(name))]
+            found = [self._name(entry) for entry in self.walk(name)]
         return sorted(found)
 
-    def list(self, name: str = "") -> list[Entry]:
-        """The entries of one folder, sorted by name; OSError where it cannot be listed."""
-        if self.is_local:
-            with os.scandir(self.at(name)) as found:
-                return sorted((local_entry(child.path) for child in found), key=lambda e: e.url)
+    def walk(self, name: str = "") -> Iterator[Entry]:
+        """All files below a name of remote storage; of Google's, a page of a listing at a time."""
         fs = self.fs
-        listed = fs.ls(self.at(name), detail=True)
         top = fs._strip_protocol(self.at(name)).rstrip("/")
-        entries = (entry_of(fs, info) for info in listed if info["name"].rstrip("/") != top)
-        return sorted(entries, key=lambda e: e.url)
+        if not is_google(fs):
+            fs.invalidate_cache()
+            for info in ask(fs, "find", top, detail=True).values():
+                if info["name"] != top:
+                    yield entry_of(fs, info)
+            return
+        bucket, _, below = top.partition("/")
+        wanted: dict[str, Any] = {"prefix": f"{below}/" if below else None, "fields": FIELDS}
+        wanted |= {"maxResults": PAGE, "pageToken": None}
+        while True:
+            page = ask(fs, "call", "GET", "b/{}/o", bucket, json_out=True, **wanted)
+            for item in page.get("items", []):
+                if not item["name"].endswith("/"):
+                    info = {**item, "name": f"{bucket}/{item['name']}", "type": "file"}
+                    yield entry_of(fs, info | {"size": int(item["size"])})
+            wanted["pageToken"] = page.get("nextPageToken")
+            if not wanted["pageToken"]:
+                return
+
+    def _name(self, entry: Entry) -> str:
+        return entry.url.removeprefix(f"{self.url}/")
+
+    def list(self, name: str = "") -> list[Entry]:
+        """The entries of one folder on a disk, sorted by name. Raises OSError."""
+        with os.scandir(self.at(name)) as found:
+            return sorted((local_entry(child.path) for child in found), key=lambda e: e.url)
 
     @contextlib.contextmanager
     def _temporary(self, name: str) -> Iterator[str]:
@@ -226,6 +271,23 @@ class Folder:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(temporary)
+
+
+def _remove(fs: Any, url: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        ask(fs, "rm_file", url)
+
+
+def check_answers(url: str) -> None:
+    """Raises OSError if the bucket of a file that is gone, or may not be read, is so as a whole."""
+    if not is_local(url):
+        scheme, _, rest = url.partition("://")
+        fs = file_system(url)
+        bucket = rest.partition("/")[0]
+        if is_google(fs):
+            ask(fs, "call", "GET", "b/{}/o", bucket, json_out=True, maxResults=1, fields="kind")
+        else:
+            ask(fs, "info", f"{scheme}://{bucket}")
 
 
 def to_json(value: Any) -> bytes:

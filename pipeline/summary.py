@@ -1,5 +1,6 @@
 """The summary of a dataset, from its committed parts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from model.errors import UserError
@@ -75,8 +76,19 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
-def screen(dataset: Dataset, summary: Summary, *, done_s: float, took_s: float, shards: int) -> str:
-    """The one screen at the end of a run: `done_s` seconds of audio took `took_s`."""
+def screen(
+    dataset: Dataset,
+    summary: Summary,
+    *,
+    done_s: float,
+    took_s: float,
+    shards: int,
+    retries: Mapping[str, int],
+) -> str:
+    """The one screen at the end of a run: `done_s` seconds of audio took `took_s`.
+
+    `retries` are requests to storage that were made again, by what had happened to them.
+    """
     s = summary
     share = f" ({s.seconds_scored / s.seconds_expected:.2%})" if s.seconds_expected else ""
     lines = [
@@ -109,10 +121,17 @@ def screen(dataset: Dataset, summary: Summary, *, done_s: float, took_s: float, 
     lines += [
         "",
         f"This run     {work}: {duration(done_s)} of audio in {duration(took_s)}{rate}",
+        *([_storage(retries)] if retries else []),
         f"Dataset      {dataset.folder.url}",
         f"Look         {query_line(dataset.folder)}",
     ]
     return "\n".join(lines)
+
+
+def _storage(retries: Mapping[str, int]) -> str:
+    kinds = ", ".join(f"{kind} {times:,}" for kind, times in sorted(retries.items()))
+    total = sum(retries.values())
+    return f"Storage      {total:,} request{'s' * (total != 1)} made again ({kinds})"
 
 
 def check_not_empty(summary: Summary) -> None:

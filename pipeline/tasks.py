@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.bundle import Bundle, load_bundle
+from model.retries import take_retries
 from model.runtime import BATCH, Engine, Precision
 from model.scorer import Scorer
 from model.stages import take_times
@@ -29,6 +31,15 @@ from pipeline.shard import Merge, run_shard, write_rows
 from pipeline.shard_key import ShardKey
 from pipeline.spans import Span
 from pipeline.storage import Folder
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an element took: the seconds of each stage, and how often storage was asked again."""
+
+    times: dict[str, float] = field(default_factory=dict)
+    retries: dict[str, int] = field(default_factory=dict)
+
 
 PROBE_BATCH = 500
 PROBE_THREADS = 16
@@ -48,15 +59,15 @@ def scorer_of(job: Job) -> tuple[Bundle, Scorer]:
     return _scorers[key]
 
 
-def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[bool, dict[str, float]]:
-    """Takes a shard to its commit; whether there was work, and the seconds of each stage.
+def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[bool, Costs]:
+    """Takes a shard to its commit; whether there was work, and what it cost.
 
     Raises ShardError.
     """
     bundle, scorer = scorer_of(job)
     take_times()
     done = run_shard(ref.load(), job, bundle, score_of(job, scorer), guard)
-    return done, take_times()
+    return done, Costs(take_times(), take_retries())
 
 
 def rehearse(spans: tuple[Span, ...], job: Job, guard: Guard) -> Rehearsal:
@@ -87,8 +98,8 @@ def _parts_of(
     return scored / max(1, len(covered["channel"].unique())), sizes
 
 
-def probe_batch(place: str, first: int, guard: Guard) -> int:
-    """Makes a part of the inventory from the rows of the listing from `first` on; their number.
+def probe_batch(place: str, first: int, guard: Guard) -> Costs:
+    """Makes a part of the inventory from the rows of the listing from `first` on.
 
     The rows are probed by several threads, or where a worker died of one, one at a time.
     """
@@ -101,7 +112,7 @@ def probe_batch(place: str, first: int, guard: Guard) -> int:
         blame = guard.blamed.get(name)
         if blame is not None:
             return unreadable(Recording(name, url, row["stamp"]), blame.reason, blame.message)
-        return probe(name, url, row["stamp"], is_folder=row["is_folder"])
+        return probe(name, url, row["stamp"], is_folder=row["is_folder"], size=row["size"])
 
     with ThreadPoolExecutor(PROBE_THREADS if guard.attempt == 1 else 1) as threads:
         found = list(threads.map(probe_row, rows.to_pylist()))
@@ -110,4 +121,4 @@ def probe_batch(place: str, first: int, guard: Guard) -> int:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     folder.write(f"inventory/part-{first:012d}.parquet", sink.getvalue())
-    return len(found)
+    return Costs({}, take_retries())

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
 from model.errors import UserError
+from model.retries import take_retries
 from model.runtime import Engine
 from pipeline import tasks
 from pipeline.job import Job
 from pipeline.plan import ShardRef, read_refs
 from pipeline.pool import DeadWorkerError, Pool, pool
-from pipeline.run_record import was_stopped
+from pipeline.run_record import RETRIES, was_stopped
 from pipeline.runner import NAMESPACE
 from pipeline.shard import ShardError
 from pipeline.storage import NO_SPACE, Folder
@@ -27,8 +28,8 @@ GIVE_UP = 8
 """Shards that fail one after another before the others are not tried any more: storage or the
 network is at fault then, not a shard."""
 
-Outcome = tuple[str, dict[str, float]]
-"""The name of the counter that an element adds to, and the seconds of each stage."""
+Outcome = tuple[str, tasks.Costs]
+"""The name of the counter that an element adds to, and what it cost."""
 
 
 class _SideBySide(beam.DoFn):  # type: ignore[misc]
@@ -62,10 +63,13 @@ class _SideBySide(beam.DoFn):  # type: ignore[misc]
             threads.shutdown(cancel_futures=True)
 
     def _book(self, outcome: Outcome) -> None:
-        counter, times = outcome
+        counter, costs = outcome
         Metrics.counter(NAMESPACE, counter).inc()
-        for stage, seconds in times.items():
+        for stage, seconds in costs.times.items():
             Metrics.distribution(NAMESPACE, f"{stage}_ms").update(round(1000 * seconds))
+        for retries in (costs.retries, take_retries()):  # of the worker process, and of this one
+            for kind, times in retries.items():
+                Metrics.distribution(NAMESPACE, RETRIES + kind).update(times)
 
     def length(self, element: Any) -> float:
         """How long an element is, compared with others."""
@@ -96,12 +100,12 @@ class ProbeBatch(_SideBySide):
     def work(self, workers: Pool, element: tuple[str, int]) -> Outcome:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                workers.run(tasks.probe_batch, *element, timeout_s=self.timeout_s)
+                costs = workers.run(tasks.probe_batch, *element, timeout_s=self.timeout_s)
                 break
             except DeadWorkerError:
                 if attempt == ATTEMPTS:
                     raise
-        return "batches_probed", {}
+        return "batches_probed", costs
 
 
 class ReadShards(beam.DoFn):  # type: ignore[misc]
@@ -133,32 +137,33 @@ class DetectShard(_SideBySide):
         return element.seconds
 
     def work(self, workers: Pool, element: ShardRef) -> Outcome:
-        if was_stopped(Folder(self.job.output), self.job.owner):
-            return "shards_given_up", {}
+        if self._in_a_row < GIVE_UP and was_stopped(Folder(self.job.output), self.job.owner):
+            return "shards_given_up", tasks.Costs()
         for attempt in range(1, ATTEMPTS + 1):
             if self._in_a_row >= GIVE_UP:
-                return "shards_given_up", {}
+                return "shards_given_up", tasks.Costs()
             if attempt > 1:
                 time.sleep(2**attempt)
             try:
                 timeout_s = self.job.timeout_s
-                done, times = workers.run(
+                done, costs = workers.run(
                     tasks.detect_shard, element, self.job, timeout_s=timeout_s
                 )
             except (ShardError, DeadWorkerError, UserError) as error:
                 failure = error
-                if isinstance(error, UserError) or getattr(error, "errno", None) in NO_SPACE:
+                lasts = getattr(error, "gone", False) or getattr(error, "errno", None) in NO_SPACE
+                if lasts or isinstance(error, UserError):
                     self._in_a_row = GIVE_UP
                     break
             else:
                 self._in_a_row = 0
-                return "shards_committed" if done else "shards_standing", times
+                return "shards_committed" if done else "shards_standing", costs
         self._in_a_row += 1
         name = str(element.key).replace("/", "_")
         about = {"shard": str(element.key), "message": str(failure)}
         with contextlib.suppress(OSError):
             Folder(element.folder).write_json(f"failed/{name}.json", about)
-        return "shards_failed", {}
+        return "shards_failed", tasks.Costs()
 
 
 @dataclass

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.audio import Decoded, decode_span
+from model.retries import PATIENCE, StorageError
 from model.sound import CODES, AudioError, Sound, as_audio_error, read_header
 from model.windows import WindowPlan, WindowRule
 from tests.data import data_folder
@@ -112,25 +113,29 @@ class Failing(MemoryFileSystem):
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
-def test_failing_storage_is_no_damage(tmp_path: Path, kind: str) -> None:
+def test_failing_storage_is_no_damage(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PATIENCE, "0")
     fsspec.register_implementation("failing", Failing, clobber=True)
     url = f"failing://{tmp_path.name}-{kind}"
     fsspec.filesystem("memory").pipe_file(
         url.replace("failing", "memory", 1), encode(noise(40), RATE, kind)
     )
     plan = WindowPlan(RULE, 40 * RATE, RATE)
-    with pytest.raises(TimeoutError, match="no answer"), Sound(url) as sound:
+    with pytest.raises(StorageError, match="no answer"), Sound(url) as sound:
         list(decode_span(sound, plan, 0, plan.count, RATE, 4000))
 
 
 def test_storage_that_fails_while_a_flac_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PATIENCE, "0")
     fsspec.register_implementation("failing", Failing, clobber=True)
     fsspec.filesystem("memory").pipe_file("memory://later", encode(noise(40), RATE, "FLAC"))
     monkeypatch.setattr(Failing, "limit", 10**9)
     with Sound("failing://later") as sound:
         plan = WindowPlan(RULE, 40 * RATE, RATE)
         monkeypatch.setattr(Failing, "limit", 70_000)
-        with pytest.raises(TimeoutError, match="no answer"):
+        with pytest.raises(StorageError, match="no answer"):
             list(decode_span(sound, plan, 0, plan.count, RATE, 4000))
         monkeypatch.setattr(Failing, "limit", 10**9)
         assert len(sound.read(0, 10)) == 10

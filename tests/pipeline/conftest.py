@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import pool
 from tests.pipeline.archive import tiny_bundle
+from tests.pipeline.fault_proxy import FaultProxy
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +64,14 @@ def made(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(made: Path, tmp_path: Path) -> Path:
     """A copy of that dataset, for writing."""
     return Path(shutil.copytree(made, tmp_path / "out"))
+
+
+@pytest.fixture
+def proxy(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before the GCS server, which this process and its children then talk to."""
+    with FaultProxy(gcs_server) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        pool.stop()
+        yield proxy
+        monkeypatch.undo()
+    pool.stop()

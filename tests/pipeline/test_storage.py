@@ -21,7 +21,8 @@ def test_write_read_list_remove(folder: Folder) -> None:
     folder.write("a/c", b"2")
     assert folder.read_json("a/b.json") == {"x": "ü"} and folder.read("a/c") == b"2"
     assert folder.files() == ["a/b.json", "a/c"] and folder.files("a") == ["a/b.json", "a/c"]
-    assert [entry.url.rpartition("/")[2] for entry in folder.list("a")] == ["b.json", "c"]
+    if folder.is_local:
+        assert [e.url.rpartition("/")[2] for e in folder.list("a")] == ["b.json", "c"]
     before = folder.stamps()
     assert before.keys() == {"a/b.json", "a/c"} and folder.stamps("a") == before
     time.sleep(0.02)
