@@ -14,6 +14,7 @@ NAMES = (
     "plan",
     "real_sound",
     "scale",
+    "status",
     "throughput",
     "training",
     "tuning",

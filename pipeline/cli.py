@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("model.evaluate_command", "what a bundle is worth on annotated sound"),
     "inventory": ("pipeline.inventory_command", "what an archive holds, as a table to plan from"),
     "detect": ("pipeline.detect_command", "run a bundle over an archive, into a dataset"),
+    "status": ("pipeline.status_command", "how far a dataset is, while it grows or after"),
     "calibrate": ("pipeline.calibrate_command", "thresholds from verified detections"),
     "deployments": ("pipeline.deployments_command", "where and when the sites were, from a table"),
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),

@@ -12,7 +12,8 @@ import os
 import tempfile
 import uuid
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -20,11 +21,12 @@ import pyarrow as pa
 from pipeline.parts import COMMIT, CONTENT_ID, PartWriter, read_metadata
 from pipeline.shard_key import ShardKey, key_of
 from pipeline.storage import Folder
+from pipeline.tally import Tally
 
 RECORD = "record-"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A recording as a shard's commit knows it.
 
@@ -61,10 +63,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Commit:
-    """A committed shard: the coverage part's content id and the members, by recording."""
+    """A committed shard: the coverage part's content id, the members by recording, the numbers."""
 
     coverage_id: str
     members: dict[str, Member]
+    tally: Tally = field(default_factory=Tally)
 
 
 def coverage_id(out: Folder, key: ShardKey) -> str | None:
@@ -81,11 +84,13 @@ def read_commit(out: Folder, key: ShardKey) -> Commit | None:
         record = json.loads(metadata[COMMIT])
         members = [Member.from_json(values) for values in record["members"]]
         parts = dict(record["parts"])
-    except (ValueError, KeyError):
+        # Datasets that were begun before there were numbers have none.
+        tally = Tally.from_json(record["tally"]) if "tally" in record else Tally()
+    except (ValueError, KeyError, TypeError):
         return None
     if any(_content_id(out, key.part(table)) != parts[table] for table in parts):
         return None
-    return Commit(metadata[CONTENT_ID], {member.recording: member for member in members})
+    return Commit(metadata[CONTENT_ID], {m.recording: m for m in members}, tally)
 
 
 class Staging:
@@ -95,8 +100,10 @@ class Staging:
         self, folder: str, tables: Mapping[str, pa.Schema], facts: Mapping[str, str]
     ) -> None:
         self.folder = folder
+        self.tally = Tally()
         self.writers = {
-            table: PartWriter(schema, self.path(table), facts) for table, schema in tables.items()
+            table: PartWriter(schema, self.path(table), facts, partial(self.tally.add, table))
+            for table, schema in tables.items()
         }
         self.ids: dict[str, str] = {}
         """Content ids of the parts once they are closed, in the order of the commit."""
@@ -106,11 +113,15 @@ class Staging:
         return os.path.join(self.folder, f"{table}.parquet")
 
     def close(self, members: list[Member]) -> None:
-        """Finishes all parts; coverage binds the others and the members."""
+        """Finishes all parts; coverage binds the others, the members and the numbers."""
         for table, writer in self.writers.items():
             if table != "coverage":
                 self.ids[table] = writer.close()
-        record = {"parts": dict(self.ids), "members": [m.to_json() for m in members]}
+        record = {
+            "parts": dict(self.ids),
+            "tally": self.tally.to_json(),
+            "members": [member.to_json() for member in members],
+        }
         self.ids["coverage"] = self.writers["coverage"].close(record)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,10 +66,18 @@ class PartWriter:
     """Writes one part of a table to a local path, in row groups of the same number of rows.
 
     `facts` go into the metadata. `close` gives the content id: a SHA-256 over the written data.
+    `seen` is shown all rows as they come.
     """
 
-    def __init__(self, schema: pa.Schema, path: str, facts: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        schema: pa.Schema,
+        path: str,
+        facts: Mapping[str, str],
+        seen: Callable[[pa.Table], None] = lambda rows: None,
+    ) -> None:
         self.schema = schema
+        self._seen = seen
         self._group = rows_in_group(schema)
         self._plain = plain(self.schema)
         self._file = Path(path).open("wb")  # noqa: SIM115 - closed by `abandon`
@@ -96,6 +104,7 @@ class PartWriter:
         if not rows.num_rows:
             return
         self._pending.append(rows.cast(self._plain))
+        self._seen(self._pending[-1])
         self._rows += rows.num_rows
         while self._rows >= self._group:
             self._flush(self._group)

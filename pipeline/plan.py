@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -17,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.windows import WindowRule
-from pipeline.commit import Commit, read_commit
+from pipeline.commit import Commit
+from pipeline.commit_index import commits_of, refresh
 from pipeline.recording import INVENTORY, Place, Recording
 from pipeline.shard import Shard, merge
-from pipeline.shard_key import ShardKey, key_of
+from pipeline.shard_key import ShardKey
 from pipeline.spans import Span, spans_of
 from pipeline.storage import Folder
 
@@ -60,7 +60,6 @@ ROW_GROUP = 10_000
 """Rows of a file of spans, but for those of its last shard: who does a shard reads no more."""
 SORT_MEMORY = "1GB"
 KEY = ("site", "date", "slot")
-THREADS = 32
 
 
 @dataclass(frozen=True)
@@ -250,14 +249,8 @@ class Standing:
 
 
 def read_standing(out: Folder) -> Standing:
-    """The commits of all shards in the dataset, their footers read by several threads."""
-    if not out.exists("coverage"):
-        return Standing({})
-    found = (key_of(name.removeprefix("coverage/")) for name in out.files("coverage"))
-    keys = [key for key in found if key is not None]
-    with ThreadPoolExecutor(THREADS) as pool:
-        commits = list(pool.map(lambda key: read_commit(out, key), keys))
-    return Standing(dict(zip(keys, commits, strict=True)))
+    """The commits of all shards in the dataset; only parts that no index knows are read."""
+    return Standing(commits_of(refresh(out)))
 
 
 def write_plan(

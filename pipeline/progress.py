@@ -8,11 +8,14 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from pipeline.commit_index import refresh
 from pipeline.plan import ShardRef
 from pipeline.storage import Folder
 
 TICK_S = 0.5
 REMOTE_TICK_S = 5.0
+INDEX_S = 60.0
+"""Between two times that what is committed is written to the index."""
 LOOKING = 1 / 20
 """Share of the time that may go into listing what is committed."""
 
@@ -46,14 +49,17 @@ def _watch(
     out: Folder, refs: Sequence[ShardRef], bar: "tqdm[None]", unit: int, stop: threading.Event
 ) -> None:
     left = {ref.key.part("coverage"): ref.seconds for ref in refs}
-    before = out.stamps("coverage") if any(ref.seen is not None for ref in refs) else {}
+    before = _stamps(out) if any(ref.seen is not None for ref in refs) else {}
     tick = TICK_S if out.is_local else REMOTE_TICK_S
-    wait, last = tick, False
+    wait, last, indexed = tick, False, time.monotonic()
     while left and not last:
         last = stop.wait(wait)
         began = time.monotonic()
         try:
-            found = out.stamps("coverage")
+            if began - indexed > INDEX_S:
+                refresh(out)  # So that who asks for the dataset's status need not read all parts.
+                indexed = time.monotonic()
+            found = _stamps(out)
         except OSError:
             continue  # The next look may be luckier, and who works is told elsewhere.
         wait = max(tick, (time.monotonic() - began) / LOOKING)
@@ -64,3 +70,7 @@ def _watch(
         elapsed = bar.format_dict["elapsed"] or 1.0
         rate = f"{bar.n * unit / elapsed:,.0f} x realtime"
         bar.set_postfix_str(rate, refresh=last or sys.stderr.isatty())
+
+
+def _stamps(out: Folder) -> dict[str, str | None]:
+    return {name: entry.stamp for name, entry in out.below("coverage").items()}

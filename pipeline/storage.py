@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -23,7 +24,7 @@ from model.errors import UserError
 from model.files import RemoteFile, file_system, is_google, read_end, read_file
 from model.retries import ask
 
-FIELDS = "nextPageToken,items(name,size,md5Hash,etag)"
+FIELDS = "nextPageToken,items(name,size,md5Hash,etag,updated)"
 """What is asked of a listing of Google's: all that is known of a file is twenty times as much."""
 PAGE = 1000
 """Files in an answer of Google's to a listing: it gives no more."""
@@ -47,12 +48,16 @@ def absolute(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file or folder as a listing tells it: `stamp` changes when the content does."""
+    """A file or folder as a listing tells it: `stamp` changes when the content does.
+
+    `modified` is when it was written, in Unix seconds, where the listing tells it.
+    """
 
     url: str
     size: int | None
     stamp: str | None
     is_folder: bool
+    modified: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,11 @@ class Folder:
             return False
         return True
 
-    def stamps(self, name: str = "") -> dict[str, str]:
-        """Of each file below `name` a string that changes when the file does, by one listing."""
+    def below(self, name: str = "") -> dict[str, Entry]:
+        """Each file below `name` by its name in this folder, by one listing."""
         if not self.is_local:
-            return {self._name(entry): entry.stamp or "" for entry in self.walk(name)}
-        stamps: dict[str, str] = {}
+            return {self._name(entry): entry for entry in self.walk(name)}
+        entries: dict[str, Entry] = {}
         folders = [self.at(name)]
         while folders:
             with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as children:
@@ -114,9 +119,10 @@ class Folder:
                         continue
                     with contextlib.suppress(FileNotFoundError):
                         info = child.stat()
-                        path = os.path.relpath(child.path, self.url).replace(os.sep, "/")
-                        stamps[path] = f"{info.st_mtime_ns}-{info.st_ino}-{info.st_size}"
-        return stamps
+                        stamp = f"{info.st_mtime_ns}-{info.st_ino}-{info.st_size}"
+                        path = child.path.removeprefix(f"{self.url}/")
+                        entries[path] = Entry(child.path, info.st_size, stamp, False, info.st_mtime)
+        return entries
 
     def open(self, name: str) -> BinaryIO:
         """The file, for reading by range."""
@@ -305,7 +311,16 @@ def entry_of(fs: Any, info: dict[str, Any]) -> Entry:
         info.get("size"),
         f"{stamp}-{info.get('size')}",
         info["type"] == "directory",
+        _moment(info),
     )
+
+
+def _moment(info: dict[str, Any]) -> float | None:
+    """When a file was written, as an fsspec listing tells it."""
+    told = next((info[k] for k in ("updated", "mtime", "LastModified", "created") if k in info), 0)
+    if isinstance(told, str):
+        told = datetime.fromisoformat(told)
+    return told.timestamp() if isinstance(told, datetime) else float(told) or None
 
 
 def local_entry(path: str) -> Entry:

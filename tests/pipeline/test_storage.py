@@ -23,13 +23,14 @@ def test_write_read_list_remove(folder: Folder) -> None:
     assert folder.files() == ["a/b.json", "a/c"] and folder.files("a") == ["a/b.json", "a/c"]
     if folder.is_local:
         assert [e.url.rpartition("/")[2] for e in folder.list("a")] == ["b.json", "c"]
-    before = folder.stamps()
-    assert before.keys() == {"a/b.json", "a/c"} and folder.stamps("a") == before
+    before = folder.below()
+    assert before.keys() == {"a/b.json", "a/c"} and folder.below("a") == before
+    assert before["a/c"].size == 1 and abs((before["a/c"].modified or 0) - time.time()) < 60
     time.sleep(0.02)
-    folder.write("a/c", b"3")
-    after = folder.stamps()
-    assert after["a/b.json"] == before["a/b.json"] and after["a/c"] != before["a/c"]
-    assert folder.stamps("none") == {}
+    folder.write("a/c", b"33")
+    after = folder.below()
+    assert after["a/b.json"] == before["a/b.json"] and after["a/c"].stamp != before["a/c"].stamp
+    assert folder.below("none") == {}
     folder.remove("a")
     folder.remove("a")
     assert folder.files() == []
