@@ -135,7 +135,7 @@ def part_of(name: str, folder: Path, seconds: int) -> str:
 
 def faults(folder: Path, work: Path, runs: int) -> None:
     """Runs behind a proxy that does harm, and prints what it did and what came of it."""
-    os.environ[PATIENCE] = "40"  # A server that falls silent is left after 10 s.
+    os.environ[PATIENCE] = "16"  # A server that falls silent is left after 4 s.
     detect(str(folder), work / "bundle", str(work / "out"))
     expected = content(work / "out")
     injected, retried = Counter[str](), Counter[str]()
