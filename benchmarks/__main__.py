@@ -4,6 +4,7 @@ import importlib
 import sys
 
 NAMES = (
+    "bucket",
     "calibration",
     "embeddings",
     "esc10",

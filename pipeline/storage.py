@@ -22,7 +22,7 @@ from fsspec.registry import known_implementations
 
 from model.errors import UserError
 from model.files import RemoteFile, file_system, is_google, read_end, read_file
-from model.retries import ask
+from model.retries import StorageError, ask
 
 FIELDS = "nextPageToken,items(name,size,md5Hash,etag,updated)"
 """What is asked of a listing of Google's: all that is known of a file is twenty times as much."""
@@ -285,15 +285,20 @@ def _remove(fs: Any, url: str) -> None:
 
 
 def check_answers(url: str) -> None:
-    """Raises OSError if the bucket of a file that is gone, or may not be read, is so as a whole."""
-    if not is_local(url):
-        scheme, _, rest = url.partition("://")
-        fs = file_system(url)
-        bucket = rest.partition("/")[0]
+    """Raises StorageError if the bucket of a file that is not to be had is not to be had either."""
+    if is_local(url):
+        return
+    scheme, _, rest = url.partition("://")
+    fs, bucket = file_system(url), rest.partition("/")[0]
+    try:
         if is_google(fs):
             ask(fs, "call", "GET", "b/{}/o", bucket, json_out=True, maxResults=1, fields="kind")
         else:
             ask(fs, "info", f"{scheme}://{bucket}")
+    except FileNotFoundError as error:
+        gone = StorageError(errno.ENOENT, f"there is no bucket {scheme}://{bucket} any more")
+        gone.gone = True
+        raise gone from error
 
 
 def to_json(value: Any) -> bytes:

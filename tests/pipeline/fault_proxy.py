@@ -27,15 +27,17 @@ Gone = int | Literal["refuses", "silent"] | None
 class FaultProxy:
     """Stands at `url` before the server at `target`; a context manager.
 
-    `requests` counts by kind (`list`, `info`, `read`, `write`, `delete`), `bytes_read` the bytes of
-    contents that were sent, `ranged` the answers with a range. One of `kinds` comes to `rate` of
-    the requests, by `seed`; `faults` counts them. `goes` takes the server away.
+    `requests` counts by kind (`list`, `info`, `read`, `write`, `delete`), `bytes_read` the bytes
+    that were sent of contents whose URL holds `among`, `ranged` the answers with a range. One of
+    `kinds` comes to `rate` of the requests, by `seed`; `faults` counts them. `goes` takes the
+    server away.
     """
 
     def __init__(
         self, target: str, rate: float = 0.0, seed: int = 0, kinds: tuple[str, ...] = FAULTS
     ) -> None:
         self.rate, self.kinds = rate, kinds
+        self.among = ""
         self.gone: Gone = None
         self.requests: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -155,7 +157,7 @@ class FaultProxy:
             content = whole[:left] if whole is not None else response.read(min(piece, left))
             left -= len(content)
             with self._lock:  # Before the client has it all, and asks how much it was.
-                self.bytes_read += len(content) * (kind == "read")
+                self.bytes_read += len(content) * (kind == "read" and self.among in request.path)
             request.wfile.write(content)
             if fault == "slow":
                 request.wfile.flush()
