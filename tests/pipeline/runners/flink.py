@@ -177,7 +177,10 @@ class Cluster:
 
     def _start(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            # Beam's boot program leaves a file where it works.
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder
+            )
 
     def _takes_jobs(self) -> bool:
         host, _, port = self.endpoint.rpartition(":")
