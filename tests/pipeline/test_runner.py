@@ -19,6 +19,8 @@ from tests.pipeline.runners import parts
 from tests.pipeline.runners.flink import Cluster
 
 slow = pytest.mark.slow
+PRISM = ["--runner=PrismRunner", "--experiments=disable_prism_server_singleton"]
+"""Beam would use one that has been started before."""
 LONG = 40
 """Shards of the archive in which a worker is killed."""
 
@@ -203,7 +205,7 @@ def test_workers_that_cannot_be_started(
         (["--runner=PortableRunner", "--job_endpoint=localhost:1"], "No job server answers at"),
         (["--runner=PortableRunner", "--job_endpoint=localhost"], "(HOST:PORT)"),
         (["--runner=PortableRunner"], "PortableRunner did not take the job: You must specify"),
-        (["--runner=PrismRunner", "--prism_location=/no/prism"], "PrismRunner did not take the"),
+        ([*PRISM, "--prism_location=/no/prism"], "PrismRunner did not take the"),
         (["--runner=Nonsense"], "--runner Nonsense cannot be used"),
     ],
 )
