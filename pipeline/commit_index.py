@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,37 +39,59 @@ SCHEMA = pa.schema(
 begin in the shard, so that each counts once; JSON of the tally and of the members."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A shard as the index knows it, without its members."""
+EMPTY = Tally().to_json()
 
-    key: ShardKey
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A shard as the index knows it, without its members; `tally` is as JSON."""
+
+    path: str
     modified: float
     coverage_id: str | None
     recordings: int
     unreadable: int
-    tally: Tally
+    tally: dict[str, Any]
 
 
-def refresh(out: Folder) -> pa.Table:
+def refresh(out: Folder, *, every_part: bool = True) -> pa.Table:
     """The index of a dataset, brought up to date and, if that is allowed, written.
+
+    Without `every_part` a shard is taken to stand as long as its coverage part does: that is the
+    last one written, and the listings of the other tables are left out.
 
     Raises OSError where storage fails.
     """
-    coverage, stamps = _listed(out)
-    old = _read(out)
-    known = dict(zip(old["path"].to_pylist(), old["stamps"].to_pylist(), strict=True))
-    keys = {path: key for path in coverage if (key := key_of(path)) is not None}
-    fresh = [path for path in keys if known.get(path) != stamps[path]]
-    kept = pa.array([p in keys and s == stamps[p] for p, s in known.items()], pa.bool_())
-    if not fresh and len(keys) == len(known):
+    listed = {table: _listed(out, table) for table in (TABLES if every_part else TABLES[:1])}
+    coverage, old = listed["coverage"], _read(out)
+    known: dict[str, str] = dict(
+        zip(old["path"].to_pylist(), old["stamps"].to_pylist(), strict=True)
+    )
+
+    def stands(path: str) -> bool:
+        stamps = known.get(path, "")
+        if every_part:
+            return stamps == _stamps(listed, path)
+        return path in coverage and stamps.startswith(_stamps(listed, path))
+
+    kept = pa.array([stands(path) for path in known], pa.bool_())
+    standing = {path for path, keep in zip(known, kept.to_pylist(), strict=True) if keep}
+    fresh = [path for path in coverage if path not in standing and key_of(path) is not None]
+    if not fresh and len(standing) == len(known):
         return old
+
+    def read(path: str) -> dict[str, object]:
+        stamps = _stamps(listed, path)
+        if not every_part:
+            folder = path.rpartition("/")[0]
+            near = {table: _listed(out, table, folder) for table in TABLES}
+            stamps = _stamps(near, path)
+        key = key_of(path)
+        assert key is not None
+        return _row(path, stamps, coverage[path], read_commit(out, key))
+
     with ThreadPoolExecutor(THREADS) as pool:
-        commits = pool.map(lambda path: read_commit(out, keys[path]), fresh)
-        rows = [
-            _row(path, stamps[path], coverage[path], commit)
-            for path, commit in zip(fresh, commits, strict=True)
-        ]
+        rows = list(pool.map(read, fresh))
     table = pa.concat_tables([old.filter(kept), pa.Table.from_pylist(rows, schema=SCHEMA)])
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
@@ -77,21 +100,25 @@ def refresh(out: Folder) -> pa.Table:
     return table
 
 
+def _listed(out: Folder, table: str, folder: str = "") -> dict[str, Entry]:
+    """A table's parts by path, all of them or those of one folder."""
+    below = out.below(f"{table}/{folder}".rstrip("/"))
+    return {name.removeprefix(f"{table}/"): entry for name, entry in below.items()}
+
+
+def _stamps(listed: dict[str, dict[str, Entry]], path: str) -> str:
+    """The stamps of a shard's parts, as far as tables were listed, the coverage's first."""
+    found = ((table, entries.get(path)) for table, entries in listed.items())
+    return "".join(f"{table}:{entry.stamp} " for table, entry in found if entry is not None)
+
+
 def rows_of(index: pa.Table) -> Iterator[Row]:
     """The rows of an index."""
-    columns = [name for name in SCHEMA.names if name not in ("members", "stamps")]
-    for row in index.select(columns).to_pylist():
-        key = key_of(row["path"])
-        assert key is not None
-        tally = Tally.from_json(json.loads(row["tally"])) if row["tally"] else Tally()
-        yield Row(
-            key,
-            row["modified"],
-            row["coverage_id"],
-            row["recordings"],
-            row["unreadable"],
-            tally,
-        )
+    names = ("path", "modified", "coverage_id", "recordings", "unreadable", "tally")
+    for path, *numbers, tally in zip(*(index[name].to_pylist() for name in names), strict=True):
+        modified, coverage_id, recordings, unreadable = numbers
+        values = json.loads(tally) if tally else EMPTY
+        yield Row(path, modified, coverage_id, recordings, unreadable, values)
 
 
 def commits_of(index: pa.Table) -> dict[ShardKey, Commit | None]:
@@ -103,22 +130,11 @@ def commits_of(index: pa.Table) -> dict[ShardKey, Commit | None]:
         if row.coverage_id is not None:
             found = map(Member.from_json, json.loads(told))
             by_name = {member.recording: member for member in found}
-            commit = Commit(row.coverage_id, by_name, row.tally)
-        commits[row.key] = commit
+            commit = Commit(row.coverage_id, by_name, Tally.from_json(row.tally))
+        key = key_of(row.path)
+        assert key is not None
+        commits[key] = commit
     return commits
-
-
-def _listed(out: Folder) -> tuple[dict[str, Entry], dict[str, str]]:
-    """The coverage parts by path, and the stamps of all of a shard's parts."""
-    stamps: dict[str, list[str]] = {}
-    coverage: dict[str, Entry] = {}
-    for table in TABLES:
-        for name, entry in out.below(table).items():
-            path = name.removeprefix(f"{table}/")
-            stamps.setdefault(path, []).append(f"{table}:{entry.stamp}")
-            if table == "coverage":
-                coverage[path] = entry
-    return coverage, {path: " ".join(found) for path, found in stamps.items()}
 
 
 def _row(path: str, stamps: str, entry: Entry, commit: Commit | None) -> dict[str, object]:

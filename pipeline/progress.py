@@ -57,7 +57,8 @@ def _watch(
         began = time.monotonic()
         try:
             if began - indexed > INDEX_S:
-                refresh(out)  # So that who asks for the dataset's status need not read all parts.
+                # So that who asks for the dataset's status need not read all parts.
+                refresh(out, every_part=False)
                 indexed = time.monotonic()
             found = _stamps(out)
         except OSError:

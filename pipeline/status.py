@@ -72,26 +72,26 @@ def read_status(out: Folder, now: float | None = None) -> Status:
     living = [run for run in runs if run.is_alive]
     run = living[-1] if living else runs[-1] if runs else None
     plan = _read_plan(out, run) if run else None
-    rows = list(rows_of(refresh(out)))
+    rows = list(rows_of(refresh(out, every_part=False)))
     tally = Tally()
     for row in rows:
-        tally += row.tally
+        tally.add_json(row.tally)
     commits = [row for row in rows if row.coverage_id is not None]
     # A shard of the plan is done when another coverage stands than before.
-    seconds = {row.key: row.tally.expected_us * MICRO for row in commits}
+    seconds = {row.path: row.tally["micros"][0] * MICRO for row in commits}
     if plan is not None:
-        found = {row.key: row.coverage_id for row in commits}
-        done = {k for k, one in plan.items() if found.get(k) not in (None, one.seen)}
-        seconds = {key: plan[key].seconds for key in done}
+        found = {row.path: row.coverage_id for row in commits}
+        done = {path for path, one in plan.items() if found.get(path) not in (None, one.seen)}
+        seconds = {path: plan[path].seconds for path in done}
     done_s = sum(seconds.values())
-    last = max((row.modified for row in commits if row.key in seconds), default=None)
+    last = max((row.modified for row in commits if row.path in seconds), default=None)
     rate = left_s = None
     if last is not None and run is not None:
         began = datetime.fromisoformat(run.values["started"]).timestamp()
         until = now if run.is_alive else last
         since = max(began, until - RATE_S)
         recent = sum(
-            seconds[row.key] for row in commits if row.key in seconds and row.modified > since
+            seconds[row.path] for row in commits if row.path in seconds and row.modified > since
         )
         rate = recent / max(1.0, until - since)
     planned_s = sum(one.seconds for one in plan.values()) if plan is not None else None
@@ -134,7 +134,7 @@ def _state(run: RunRecord | None) -> str:
     return f"finished {values['finished']} with exit status {values.get('status')}"
 
 
-def _read_plan(out: Folder, run: RunRecord) -> dict[ShardKey, _Planned] | None:
+def _read_plan(out: Folder, run: RunRecord) -> dict[str, _Planned] | None:
     try:
         content = out.read(f"_plan/{run.name}/shards.parquet")
     except FileNotFoundError:
@@ -142,7 +142,7 @@ def _read_plan(out: Folder, run: RunRecord) -> dict[ShardKey, _Planned] | None:
     columns = ["site", "date", "slot", "seconds", "seen"]
     table = pq.read_table(io.BytesIO(content), columns=columns)
     return {
-        ShardKey(row["site"], row["date"], row["slot"]): _Planned(row["seconds"], row["seen"])
+        ShardKey(row["site"], row["date"], row["slot"]).path: _Planned(row["seconds"], row["seen"])
         for row in table.to_pylist()
     }
 

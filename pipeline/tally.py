@@ -51,16 +51,17 @@ class Tally:
         if row["from_s"] is not None and row["to_s"] is not None:
             numbers[2] += round((row["to_s"] - row["from_s"]) / MICRO)
 
-    def __iadd__(self, other: "Tally") -> "Tally":
-        self.windows_expected += other.windows_expected
-        self.windows_scored += other.windows_scored
-        self.expected_us += other.expected_us
-        self.scored_us += other.scored_us
-        for reason, numbers in other.errors.items():
+    def add_json(self, values: dict[str, Any]) -> None:
+        """Adds the numbers of another tally, as `to_json` gives them."""
+        self.windows_expected += values["windows"][0]
+        self.windows_scored += values["windows"][1]
+        self.expected_us += values["micros"][0]
+        self.scored_us += values["micros"][1]
+        for reason, numbers in values["errors"].items():
             mine = self.errors.setdefault(reason, [0, 0, 0])
             self.errors[reason] = [a + b for a, b in zip(mine, numbers, strict=True)]
-        self.labels.update(other.labels)
-        return self
+        for label, count in values["labels"].items():
+            self.labels[label] += count
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, the names sorted."""

@@ -83,6 +83,18 @@ def test_index_and_changes_are_the_parts(out: Folder, change: Callable[[Folder],
     check(out)
 
 
+def test_a_quick_look_lists_coverage_alone(out: Folder) -> None:
+    lose_index(out)
+    quick = refresh(out, every_part=False)
+    assert quick.sort_by("path").equals(refresh(out).sort_by("path"))
+    drop(out)
+    assert refresh(out, every_part=False).num_rows == 5
+    lose(out)
+    assert refresh(out, every_part=False)["coverage_id"].null_count == 0
+    assert refresh(out)["coverage_id"].null_count == 1
+    check(out)
+
+
 def test_a_redo_is_seen(out: Folder, made: Path, bundle: Path, tmp_path: Path) -> None:
     check(out)
     audio = shutil.copytree(made.parent / "audio", tmp_path / "audio")

@@ -74,7 +74,7 @@ def test_pieces_make_the_whole(
         assert recordings == len({row[0] for row in lost if row[1] == reason})
         assert windows == 2 * sum(row[1] == reason for row in lost)
     twice = Tally()
-    twice += one
-    twice += other
+    twice.add_json(one.to_json())
+    twice.add_json(other.to_json())
     assert twice.windows_expected == 2 * one.windows_expected
     assert twice.labels == {label: 2 * count for label, count in one.labels.items()}
