@@ -69,8 +69,8 @@ def detect(options: DetectOptions) -> int:
         probe_all = prober(plan, options.decode_timeout_s, options.beam, record.add_retries)
         inventory = take_inventory(out, plan, listing, probe_all)
         retire()
-        identity, _ = plan_run(setting, listing, inventory, plan)
-        del listing, inventory
+        identity, standing = plan_run(setting, listing, inventory, plan)
+        del listing, inventory, standing  # Millions of members need not wait for the job's end.
         job = job_of(setting, identity, out.at(record.values["bundle"]), record.name)
         refs = list(read_refs(plan.url))
         scoring = time.monotonic()

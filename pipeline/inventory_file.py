@@ -13,7 +13,7 @@ from pipeline.discovery import discover
 from pipeline.given import ROOT, read_given
 from pipeline.inventory import keep_rows, take_inventory, write_table
 from pipeline.planning import say
-from pipeline.runner import check_beam_options
+from pipeline.runner import check_beam_options, is_local_runner
 from pipeline.storage import Folder, absolute
 from pipeline.summary import duration
 
@@ -52,6 +52,8 @@ def make_inventory(options: InventoryOptions) -> int:
     if not listing.count:
         places = ", ".join(options.inputs)
         raise UserError(f"No recordings were found in {places}; check the paths given.")
+    if folder.is_local and not is_local_runner(options.beam):
+        say("warning: the output is on this machine's disk; the runner's workers must see it too")
     for problem in listing.unlisted:
         say(f"warning: not listed: {problem}")
 
