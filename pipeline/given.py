@@ -1,6 +1,7 @@
 """Inventories that are given: what they tell of a recording is not read from its file again."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.errors import UserError
+from model.reasons import REASONS
 from model.sound import MAX_CHANNELS, RATES
 from pipeline.lists import Line, extension, line_of, microseconds, path_column
 from pipeline.recording import INVENTORY, NOT_PROBED, Recording
@@ -62,8 +64,7 @@ def read_given(url: str) -> Given | None:
         names = set(part.schema_arrow.names)
         if names.issuperset(INVENTORY.names):
             table, metadata = part.read(), part.schema_arrow.metadata or {}
-            root = metadata.get(ROOT, b"").decode() or None
-            return Given(_ours(table, url), (), root)
+            return _ours(table, url, metadata.get(ROOT, b"").decode() or None)
         columns = {
             ours: next((theirs for theirs in known if theirs in names), None)
             for ours, known in NAMES.items()
@@ -74,13 +75,21 @@ def read_given(url: str) -> Given | None:
     return _theirs(table, {ours: theirs for ours, theirs in columns.items() if theirs}, url)
 
 
-def _ours(table: pa.Table, url: str) -> pa.Table:
-    """Rows of an inventory of ours, whose URLs are text where they can be."""
+def _ours(table: pa.Table, url: str, root: str | None) -> Given:
+    """An inventory of ours, whose URLs are text where they can be.
+
+    What could not be read for a reason that may be cured is asked again.
+    """
     try:
         columns = [table[field.name].cast(field.type) for field in INVENTORY]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"The inventory {url} is damaged: {error}; make it again.") from error
-    return pa.Table.from_arrays(columns, schema=INVENTORY)
+    rows = pa.Table.from_arrays(columns, schema=INVENTORY)
+    curable = pa.array([code for code, reason in REASONS.items() if reason.curable], pa.string())
+    again = pc.is_in(rows["reason"], curable)
+    places = rows.filter(again)["url"].to_pylist()
+    lines = [(Line(os.fsdecode(place), f"the row of {place!r}"), None, None) for place in places]
+    return Given(rows.filter(pc.invert(again)), lines, root)
 
 
 def _theirs(table: pa.Table, columns: dict[str, str], url: str) -> Given:

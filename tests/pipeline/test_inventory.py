@@ -99,6 +99,22 @@ def test_an_inventory_is_brought_up_to_date(
     assert names == sorted([*SECONDS, "new.wav"])
 
 
+def test_what_may_be_cured_is_asked_again(
+    audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A recording that was not there when the inventory was made."""
+    names = tmp_path / "names.txt"
+    names.write_text("audio/no time.wav\naudio/late.wav\n")
+    file = tmp_path / "inventory.parquet"
+    assert inventory(names, file, "--root", str(audio)) == 0
+    assert "1 vanished" in capsys.readouterr().out
+    write(audio / "late.wav", tone(2))
+    assert detect(file, bundle, tmp_path / "out", "--root", str(audio)) == 0
+    assert "reading the headers of 1 recordings" in capsys.readouterr().err
+    found = "SELECT recording, sum(windows_scored)::INT FROM coverage GROUP BY 1 ORDER BY 1"
+    assert rows(tmp_path / "out", found) == [("late.wav", 2), ("no time.wav", 4)]
+
+
 def test_a_killed_inventory_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     sample = write(tmp_path / "one.wav", tone(0.1))
     root = tmp_path / "audio"
