@@ -1,5 +1,6 @@
 """The space of a search: which options of training are tried, and over what values."""
 
+import math
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -159,6 +160,7 @@ def _parameter(where: str, option: str, value: Any) -> Choice | Range:
         scale = value.get("scale", "linear")
         if (
             all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
+            and all(map(math.isfinite, numbers))
             and numbers[0] < numbers[1]
             and numbers[2] > 0
             and (scale == "linear" or (scale == "log" and numbers[0] > 0 and "step" not in value))

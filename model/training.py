@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from model.backgrounds import harvest
 from model.bundle import Bundle, check_vacant
@@ -39,6 +40,14 @@ def train(options: TrainOptions, report: Callable[[str], None] = print_to_stderr
         return write_fitted(options, material, fit_networks(options, material, work, report))
 
 
+def weights_print(weights: str) -> str:
+    """What tells a file of weights from another of the same name; a word as it is."""
+    if not Path(weights).is_file():
+        return weights
+    with Path(weights).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fit_networks(
     options: TrainOptions,
     material: Material,
@@ -51,8 +60,12 @@ def fit_networks(
     `give_up` may end the training of a network (by its number from 0 and its log) early.
     """
     backgrounds = material.backgrounds
-    about = [options.to_json(), asdict(options.front_end), material.plan.task, material.groups]
+    about: list[Any] = [options.to_json(), asdict(options.front_end)]
+    about += [material.plan.task, material.groups]
     about += [(backgrounds.identity,)] if backgrounds else []
+    # The annotations may be the same of other sound, and the name that of other weights.
+    about += [Path(str(getattr(material.examples.inputs, "filename", ""))).name]
+    about += [weights_print(options.recipe.architecture.weights)]
     data = describe_data(material.annotations, material.plan, material.examples, {})
     digest = hashlib.sha256(json.dumps([about, data], default=str).encode()).hexdigest()[:16]
     fitted = []

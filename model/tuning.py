@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from model.annotations import read_annotations
 from model.errors import UserError
 from model.search_space import SearchSpace
 from model.train_arguments import add_train_arguments, train_options_of
@@ -140,14 +141,28 @@ def search(
     default = search.options({}, search.output)
     if not default.validation and not default.folds:
         raise UserError("A search needs something to judge by; give --validation or --folds.")
-    search.output.mkdir(parents=True, exist_ok=True)
-    search.work.mkdir(parents=True, exist_ok=True)
+    annotations = read_annotations(
+        default.audio,
+        default.annotations,
+        default.label_column,
+        default.label_map,
+        default.unannotated,
+    )
+    try:
+        search.output.mkdir(parents=True, exist_ok=True)
+        search.work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The search cannot be written to {search.output}: {error.strerror}; give another "
+            "--output."
+        ) from error
     check_same(
         search.output / "search.json",
         {
             "options": json.loads(json.dumps(default.to_json())),
             "front end": asdict(default.front_end),
             "data": [str(default.audio.resolve()), str(default.annotations.resolve())],
+            "annotations": annotations.sha256(),
             "space": json.loads(json.dumps([asdict(p) for p in search.space.parameters])),
             "seed": search.seed,
         },
@@ -294,9 +309,12 @@ def _refit(search: Search, trial: Trial, target: Path) -> "Bundle":
 
     kept = load_bundle(str(search.output / "best.bundle")).provenance["metrics"]["networks"]
     options = search.options(trial.values, target)
-    fit = options.recipe.fit
+    recipe, fit = options.recipe, options.recipe.fit
     if fit.patience is not None:
-        epochs = round(sum(one["best_epoch"] for one in kept) / len(kept))
-        fit = replace(fit, epochs=epochs, patience=None)
-    recipe = replace(options.recipe, fit=fit)
-    return train(replace(options, recipe=recipe, validation=0, folds=0, holdout=0), _silent)
+        best = round(sum(one["best_epoch"] for one in kept) / len(kept))
+        fit = replace(fit, epochs=min(best, fit.epochs), patience=None)
+        # Epochs beyond those of the head were of fine-tuning.
+        recipe = replace(recipe, fit=fit, fine_tune=max(0, best - fit.epochs))
+    # Nothing is left that a calibrator or a rejecter could be fitted on.
+    alone = replace(options, validation=0, folds=0, holdout=0, calibrate="none", reject=None)
+    return train(replace(alone, recipe=recipe), _silent)

@@ -65,6 +65,7 @@ def test_the_standard_space_is_of_options_that_there_are() -> None:
         ("kernel = [3, 3]", "gives kernel as"),
         ("kernel = 3", "gives kernel as 3; give a list"),
         ("mixup = { low = 1, high = 0 }", "gives mixup as"),
+        ("mixup = { low = 0, high = inf }", "gives mixup as"),
         ('mixup = { low = 0, high = 1, scale = "log" }', "gives mixup as"),
         ("mixup = { low = 0, high = 1, steps = 2 }", "gives mixup as"),
     ],

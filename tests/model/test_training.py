@@ -25,7 +25,7 @@ from model.threshold_facts import Goal
 from model.thresholds import choose_thresholds
 from model.train_arguments import train_options_of
 from model.train_options import TrainOptions
-from model.training import train
+from model.training import train, weights_print
 
 RATE = 8000
 FRONT_END = FrontEnd(sample_rate=RATE, window_s=0.5, n_fft=256, hop_length=100, n_mels=32)
@@ -350,6 +350,28 @@ def test_a_work_folder_serves_again(archive: Path, tmp_path: Path) -> None:
     other = replace(FRONT_END, n_mels=40)
     train(options(archive, tmp_path / "c", epochs=1, work=work, front_end=other), lambda line: None)
     assert len(list(work.glob("levels-*.f32"))) == 2
+
+
+def test_other_sound_of_the_same_names_is_trained_anew(archive: Path, tmp_path: Path) -> None:
+    audio, work = tmp_path / "audio", tmp_path / "work"
+    shutil.copytree(archive, audio)
+    first = train(options(audio, tmp_path / "a", epochs=1, work=work), lambda line: None)
+    again = train(options(audio, tmp_path / "b", epochs=1, work=work), lambda line: None)
+    assert first.files == again.files and len(list(work.glob("network-*.npz"))) == 1
+    for path in audio.glob("*.wav"):
+        sound, rate = soundfile.read(path)
+        soundfile.write(path, sound[::-1] / 2, rate)
+    other = train(options(audio, tmp_path / "c", epochs=1, work=work), lambda line: None)
+    assert other.files[other.networks[0]] != first.files[first.networks[0]]
+    assert len(list(work.glob("network-*.npz"))) == 2
+
+
+def test_files_of_weights_are_told_apart_by_their_content(tmp_path: Path) -> None:
+    for folder, content in (("a", b"1"), ("b", b"2")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w.h5").write_bytes(content)
+    a, b = (weights_print(str(tmp_path / folder / "w.h5")) for folder in "ab")
+    assert a != b and len(a) == 64 and weights_print("imagenet") == "imagenet"
 
 
 def test_mixed_precision_gives_a_network_in_float32(archive: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,7 +52,8 @@ def test_a_search_gives_a_table_plots_and_bundles(
     archive: Path, space: Path, tmp_path: Path, capsys: Any
 ) -> None:
     out = tmp_path / "search"
-    more = ["--space", str(space), "--group-by", "site", "--holdout", "0.2", "--refit"]
+    more = ["--space", str(space), "--group-by", "site", "--holdout", "0.2"]
+    more += ["--refit", "--calibrate", "platt"]
     args = parse(command(archive, out, *more, "--trials", "4"))
     assert tune_command.run(args) == 0
     printed = capsys.readouterr().out
@@ -80,6 +82,23 @@ def test_a_search_gives_a_table_plots_and_bundles(
     assert (out / "trials.csv").read_text() == before
     with pytest.raises(UserError, match="another options"):
         tune_command.run(parse(command(archive, out, *more, "--epochs", "5")))
+
+
+def test_a_search_is_of_its_annotations(archive: Path, space: Path, tmp_path: Path) -> None:
+    audio = shutil.copytree(archive, tmp_path / "audio")
+    args = parse(command(audio, tmp_path / "out", "--space", str(space), "--trials", "1"))
+    assert tune_command.run(args) == 0
+    table = audio / "labels.csv"
+    table.write_text(table.read_text().replace("r0.wav,0,0.5,low", "r0.wav,0,0.5,high"))
+    with pytest.raises(UserError, match="another annotations"):
+        tune_command.run(args)
+
+
+def test_a_place_that_cannot_be_written(archive: Path, space: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    args = parse(command(archive, tmp_path / "file", "--space", str(space), "--trials", "1"))
+    with pytest.raises(UserError, match="cannot be written"):
+        tune_command.run(args)
 
 
 @pytest.mark.slow
