@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.commit import Commit, Member, read_commit
+from pipeline.parts import write_table
 from pipeline.shard_key import ShardKey, key_of
 from pipeline.storage import Entry, Folder
 from pipeline.tally import Tally
@@ -93,10 +94,8 @@ def refresh(out: Folder, *, every_part: bool = True) -> pa.Table:
     with ThreadPoolExecutor(THREADS) as pool:
         rows = list(pool.map(read, fresh))
     table = pa.concat_tables([old.filter(kept), pa.Table.from_pylist(rows, schema=SCHEMA)])
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
     with contextlib.suppress(OSError):
-        out.write(INDEX, sink.getvalue())
+        write_table(out, INDEX, table)
     return table
 
 

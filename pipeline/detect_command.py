@@ -6,19 +6,13 @@ from typing import get_args
 
 from model.errors import UserError
 from model.runtime import Engine, Precision
+from pipeline.archive_arguments import INPUT, add_archive_arguments
 
-EPILOG = """\
-Other options go to Beam, such as --runner or --direct_num_workers.
-
-example:
-  dawnchorus detect --input recordings/ --model birds.bundle --output detections/
-"""
+EXAMPLE = "  dawnchorus detect --input recordings/ --model birds.bundle --output detections/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the job; what is left over goes to Beam."""
-    parser.epilog = EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add(
         "--input",
@@ -26,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="PATH",
-        help="recordings: files, folders, globs or URLs, or a .txt, .csv or .parquet list of them",
+        help=INPUT,
     )
     add("--model", required=True, metavar="BUNDLE", help="bundle: folder or URL")
     add(
@@ -73,7 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="how names give time and site, such as '{site}_%%Y%%m%%d-%%H%%M%%S*'",
     )
-    add("--root", metavar="PATH", help="folder under which recordings are named")
     add(
         "--slot",
         type=int,
@@ -88,13 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FRACTION",
         help="exit with 3 if more than this was skipped (default 1)",
     )
-    add(
-        "--decode-timeout",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="leave a recording out whose decoder gives nothing for so long (default 300)",
-    )
+    add_archive_arguments(parser, EXAMPLE)
     add("--redo-damaged", action="store_true", help="try damaged recordings again")
     add("--dry-run", action="store_true", help="tell what would be done, and do nothing")
     add("--workers", type=int, metavar="N", help="with --dry-run: workers of one core each")

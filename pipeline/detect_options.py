@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from model.errors import UserError
 from model.runtime import Engine, Precision
 from model.windows import Tail
-from pipeline.job import Channel
+from pipeline.job import Channel, check_timeout
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,4 @@ class DetectOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"--{name} is {value:g}; it must be above 0.")
-        if not self.decode_timeout_s > 0:
-            raise UserError(f"--decode-timeout is {self.decode_timeout_s:g}; it must be above 0 s.")
+        check_timeout(self.decode_timeout_s)

@@ -56,9 +56,10 @@ def detect(options: DetectOptions) -> int:
     began = time.monotonic()
     setting = prepare(options)
     out, bundle = setting.out, setting.bundle
-    if not is_local_runner(options.beam) and out.is_local:
-        say("warning: the output is on this machine's disk; the runner's workers must see it too")
-    listing = list_archive(setting)
+    warn_of_disk(out, options.beam)
+    with _writable(out):
+        root = options.root or last_value(out, "root")
+    listing = list_archive(options.inputs, root, "the path given to --input")
     if options.dry_run:
         from pipeline.dry_run import dry_run
 
@@ -136,15 +137,18 @@ def prepare(options: DetectOptions) -> Setting:
     return Setting(options, out, bundle, rule, wanted, pattern)
 
 
-def list_archive(setting: Setting) -> Listing:
-    """The recordings of a run's inputs. Raises UserError if there are none."""
-    options = setting.options
-    with _writable(setting.out):
-        root = options.root or last_value(setting.out, "root")
-    listing = discover(options.inputs, root)
+def warn_of_disk(folder: Folder, beam: Sequence[str]) -> None:
+    """Warns if other machines are to write into a folder of this one."""
+    if folder.is_local and not is_local_runner(beam):
+        say("warning: the output is on this machine's disk; the runner's workers must see it too")
+
+
+def list_archive(inputs: Sequence[str], root: str | None, given: str) -> Listing:
+    """The recordings below inputs. Raises UserError if there are none; `given` is what to check."""
+    listing = discover(inputs, root)
     if not listing.count:
-        places = ", ".join(options.inputs)
-        raise UserError(f"No recordings were found in {places}; check the path given to --input.")
+        places = ", ".join(inputs)
+        raise UserError(f"No recordings were found in {places}; check {given}.")
     for problem in listing.unlisted:
         say(f"warning: not listed: {problem}")
     return listing

@@ -22,7 +22,7 @@ from pipeline.planning import Setting, plan_run, say
 from pipeline.pool import DeadWorkerError, pool, retire
 from pipeline.rehearsal import ENOUGH_S, Rehearsal, sample_spans
 from pipeline.runner import cores, is_local_runner
-from pipeline.storage import Folder, to_json
+from pipeline.storage import Folder, file_at
 from pipeline.summary import duration
 
 
@@ -76,8 +76,8 @@ def dry_run(setting: Setting, listing: Listing) -> int:
     def look(spans: SortedSpans) -> None:
         facts.update(spans.facts())
 
-    with tempfile.TemporaryDirectory(prefix="dawnchorus-dry-") as folder:
-        scratch = Folder(folder)
+    with tempfile.TemporaryDirectory(prefix="dawnchorus-dry-") as place:
+        scratch = Folder(place)
         keep_rows(scratch, read_index(setting.out))
         probe_all = prober(scratch, options.decode_timeout_s, beam, lambda sums: None)
         inventory = take_inventory(scratch, scratch, listing, probe_all)
@@ -90,8 +90,8 @@ def dry_run(setting: Setting, listing: Listing) -> int:
         tried = _rehearse(options, refs, job) if refs and options.rate is None else None
     estimate = _estimate(options, inventory, standing, identity, facts, refs, job, tried)
     if options.json is not None:
-        parent, _, name = options.json.rpartition("/")
-        Folder(parent or ".").write(name, to_json(asdict(estimate)))
+        folder, name = file_at(options.json)
+        folder.write_json(name, asdict(estimate))
     print(screen(estimate, setting.out.url))
     return 0
 

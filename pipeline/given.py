@@ -15,7 +15,7 @@ from model.reasons import REASONS
 from model.sound import MAX_CHANNELS, RATES
 from pipeline.lists import Line, extension, line_of, microseconds, path_column
 from pipeline.recording import INVENTORY, NOT_PROBED, Recording
-from pipeline.storage import Folder, absolute
+from pipeline.storage import absolute, file_at
 
 ROOT = b"dawnchorus.root"
 """In the metadata of our inventories: the root under which their recordings are named."""
@@ -58,8 +58,8 @@ def read_given(url: str) -> Given | None:
     The `lines` come with size and stamp, where they are told. Raises UserError, with the file and
     the row, for what cannot be.
     """
-    parent, _, name = url.rpartition("/")
-    with Folder(parent or "/").open(name) as file:
+    folder, name = file_at(url)
+    with folder.open(name) as file:
         part = pq.ParquetFile(file)
         names = set(part.schema_arrow.names)
         if names.issuperset(INVENTORY.names):

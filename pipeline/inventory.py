@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from model.reasons import REASONS
 from pipeline.discovery import Listing
+from pipeline.parts import write_table
 from pipeline.recording import INVENTORY
 from pipeline.storage import Folder
 
@@ -147,10 +148,3 @@ def _index(old: pa.Table, inventory: pa.Table) -> pa.Table:
 
 def _read(folder: Folder, name: str) -> pa.Table:
     return pq.read_table(io.BytesIO(folder.read(name)), schema=None).cast(INVENTORY)
-
-
-def write_table(folder: Folder, name: str, table: pa.Table) -> None:
-    """Writes a Parquet file whole."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    folder.write(name, sink.getvalue())

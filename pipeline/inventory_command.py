@@ -2,40 +2,24 @@
 
 import argparse
 
-EPILOG = """\
-Other options go to Beam, such as --runner or --direct_num_workers.
+from pipeline.archive_arguments import INPUT, add_archive_arguments
 
-example:
+EXAMPLE = """\
   dawnchorus inventory recordings/ --output inventory.parquet
-  dawnchorus detect --input inventory.parquet --model birds.bundle --output detections/
-"""
+  dawnchorus detect --input inventory.parquet --model birds.bundle --output detections/"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command; what is left over goes to Beam."""
-    parser.epilog = EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add(
-        "input",
-        nargs="+",
-        metavar="PATH",
-        help="recordings: files, folders, globs or URLs, or a .txt, .csv or .parquet list of them",
-    )
+    add("input", nargs="+", metavar="PATH", help=INPUT)
     add(
         "--output",
         required=True,
         metavar="FILE.parquet",
         help="the table: a path or URL, new or to be brought up to date",
     )
-    add("--root", metavar="PATH", help="folder under which recordings are named")
-    add(
-        "--decode-timeout",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="leave a recording out whose decoder gives nothing for so long (default 300)",
-    )
+    add_archive_arguments(parser, EXAMPLE)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.errors import UserError
-from pipeline.detection import prober
-from pipeline.discovery import discover
+from pipeline.detection import list_archive, prober, warn_of_disk
 from pipeline.given import ROOT, read_given
-from pipeline.inventory import keep_rows, take_inventory, write_table
-from pipeline.planning import say
-from pipeline.runner import check_beam_options, is_local_runner
-from pipeline.storage import Folder, absolute
+from pipeline.inventory import keep_rows, take_inventory
+from pipeline.job import check_timeout
+from pipeline.parts import write_table
+from pipeline.runner import check_beam_options
+from pipeline.storage import Folder, absolute, file_at
 from pipeline.summary import duration
 
 WORK = ".work"
@@ -34,8 +34,7 @@ class InventoryOptions:
     def __post_init__(self) -> None:
         if PurePosixPath(self.output).suffix.lower() != ".parquet":
             raise UserError(f"--output {self.output} does not end in .parquet; name it so.")
-        if not self.decode_timeout_s > 0:
-            raise UserError(f"--decode-timeout is {self.decode_timeout_s:g}; it must be above 0 s.")
+        check_timeout(self.decode_timeout_s)
 
 
 def make_inventory(options: InventoryOptions) -> int:
@@ -46,17 +45,9 @@ def make_inventory(options: InventoryOptions) -> int:
     """
     check_beam_options(options.beam)
     output = absolute(options.output)
-    parent, _, name = output.rpartition("/")
-    folder, work = Folder(parent or "/"), Folder(output + WORK)
-    listing = discover(options.inputs, options.root)
-    if not listing.count:
-        places = ", ".join(options.inputs)
-        raise UserError(f"No recordings were found in {places}; check the paths given.")
-    if folder.is_local and not is_local_runner(options.beam):
-        say("warning: the output is on this machine's disk; the runner's workers must see it too")
-    for problem in listing.unlisted:
-        say(f"warning: not listed: {problem}")
-
+    (folder, name), work = file_at(output), Folder(output + WORK)
+    warn_of_disk(folder, options.beam)
+    listing = list_archive(options.inputs, options.root, "the paths given")
     probe_all = prober(work, options.decode_timeout_s, options.beam, lambda sums: None)
     try:
         if folder.exists(name):

@@ -22,6 +22,12 @@ def parse_channel(text: str) -> Channel:
     raise UserError(f"--channel is {text!r}; it must be mean, each or a number from 0 to 127.")
 
 
+def check_timeout(seconds: float) -> None:
+    """Raises UserError for what is no time that a decoder may take."""
+    if not seconds > 0:
+        raise UserError(f"--decode-timeout is {seconds:g}; it must be above 0 s.")
+
+
 @dataclass(frozen=True)
 class Job:
     """One run of detection, as its workers see it.

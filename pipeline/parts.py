@@ -143,6 +143,15 @@ class PartWriter:
                 file.close()
 
 
+def write_table(
+    folder: Folder, name: str, table: pa.Table, row_group_size: int | None = None
+) -> None:
+    """Writes a Parquet file whole, that is no part of a shard."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=row_group_size, compression="zstd")
+    folder.write(name, sink.getvalue().to_pybytes())
+
+
 def read_metadata(folder: Folder, name: str) -> dict[str, str] | None:
     """The metadata in a part's footer; None if there is no part, or it is not whole.
 

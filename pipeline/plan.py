@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from model.windows import WindowRule
 from pipeline.commit import Commit
 from pipeline.commit_index import commits_of, refresh
+from pipeline.parts import write_table
 from pipeline.recording import INVENTORY, Place, Recording
 from pipeline.shard import Shard, merge
 from pipeline.shard_key import ShardKey
@@ -332,7 +333,7 @@ class _PlanWriter:
         if failed is None:
             self._flush()
             table = pa.Table.from_pylist(self._shards, schema=SHARDS)
-            _write(self._folder, "shards.parquet", table)
+            write_table(self._folder, "shards.parquet", table, ROW_GROUP)
 
     def add(
         self,
@@ -364,14 +365,9 @@ class _PlanWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            _write(self._folder, _spans_file(self._file), pa.concat_tables(self._tables))
+            spans = pa.concat_tables(self._tables)
+            write_table(self._folder, _spans_file(self._file), spans, ROW_GROUP)
         self._tables, self._rows, self._file = [], 0, self._file + 1
-
-
-def _write(folder: Folder, name: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, row_group_size=ROW_GROUP, compression="zstd")
-    folder.write(name, sink.getvalue().to_pybytes())
 
 
 def read_refs(folder: str) -> Iterator[ShardRef]:

@@ -20,13 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tells the status; gives the exit status."""
     from pipeline.status import read_status, screen
-    from pipeline.storage import Folder, to_json
+    from pipeline.storage import Folder, file_at
 
     while True:
         status = read_status(Folder(args.output))
         if args.json is not None:
-            parent, _, name = args.json.rpartition("/")
-            Folder(parent or ".").write(name, to_json(status.to_json()))
+            folder, name = file_at(args.json)
+            folder.write_json(name, status.to_json())
         clear = CLEAR if args.watch and sys.stdout.isatty() else ""
         print(clear + screen(status), flush=True)
         if not (args.watch and status.is_alive):

@@ -301,6 +301,12 @@ def check_answers(url: str) -> None:
         raise gone from error
 
 
+def file_at(url: str) -> tuple[Folder, str]:
+    """The folder of a file, by path or URL, and the file's name there."""
+    parent, _, name = absolute(url).rpartition("/")
+    return Folder(parent or "/"), name
+
+
 def to_json(value: Any) -> bytes:
     """JSON for people: indented, keys as given, not escaped."""
     return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"

@@ -22,6 +22,7 @@ from pipeline.commit import staging
 from pipeline.guard import ANY, Guard
 from pipeline.job import Job
 from pipeline.memory import unlimited_memory
+from pipeline.parts import write_table
 from pipeline.plan import ShardRef
 from pipeline.probe import probe
 from pipeline.recording import INVENTORY, Recording, unreadable
@@ -118,7 +119,5 @@ def probe_batch(place: str, first: int, guard: Guard) -> Costs:
         found = list(threads.map(probe_row, rows.to_pylist()))
     guard.at(None)
     table = pa.Table.from_pylist([recording.to_row() for recording in found], schema=INVENTORY)
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    folder.write(f"inventory/part-{first:012d}.parquet", sink.getvalue())
+    write_table(folder, f"inventory/part-{first:012d}.parquet", table)
     return Costs({}, take_retries())

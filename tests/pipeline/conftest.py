@@ -37,7 +37,6 @@ def gcs_server() -> Iterator[str]:
         # The server stands still once nobody reads what it logs.
         threading.Thread(target=server._process.stderr.read, daemon=True).start()
         patch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         fsspec.filesystem("gs").clear_instance_cache()
         pool.stop()
         yield server.url

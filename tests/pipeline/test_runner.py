@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from benchmarks.kills import content
@@ -17,6 +16,7 @@ from pipeline.cli import main
 from tests.pipeline.archive import tone, write
 from tests.pipeline.runners import parts
 from tests.pipeline.runners.flink import Cluster
+from tests.pipeline.test_buckets import objects, upload
 
 slow = pytest.mark.slow
 PRISM = ["--runner=PrismRunner", "--experiments=disable_prism_server_singleton"]
@@ -32,14 +32,6 @@ def command(audio: Path | str, bundle: Path, out: Path | str, *more: str) -> lis
 
 def detect(audio: Path | str, bundle: Path, out: Path | str, *more: str) -> int:
     return main(command(audio, bundle, out, *more))
-
-
-def objects(url: str) -> dict[str, bytes]:
-    """The bytes of everything that readers see in a bucket."""
-    fs, top = fsspec.core.url_to_fs(url)
-    names = {path.removeprefix(top).lstrip("/"): path for path in fs.find(top)}
-    seen = [name for name in names if name.endswith(".parquet") and not name.startswith("_")]
-    return {name: fs.cat_file(names[name]) for name in seen}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +93,7 @@ def test_flink_over_a_bucket(
     audio: Path, bundle: Path, expected: dict[str, bytes], bucket: str, cluster: Cluster
 ) -> None:
     """With a job server that the command starts itself."""
-    fsspec.filesystem("gs").put(f"{audio}/", f"{bucket}/audio/", recursive=True)
+    upload(audio, f"{bucket}/audio")
     own = (
         "--runner=FlinkRunner",
         f"--flink_master=127.0.0.1:{cluster.rest}",

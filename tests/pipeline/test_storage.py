@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import Folder, absolute, is_local
+from pipeline.storage import Folder, absolute, file_at, is_local
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -55,6 +55,16 @@ def test_place_and_move(folder: Folder, tmp_path: Path) -> None:
     folder.move("p/y", "q/x")
     folder.move("p/y", "q/x")
     assert folder.read("q/x") == b"newest" and not folder.exists("p/y")
+
+
+def test_the_place_of_a_file() -> None:
+    for url, folder, name in (
+        ("/status.json", "/", "status.json"),
+        ("status.json", str(Path.cwd()), "status.json"),
+        ("a/status.json", str(Path.cwd() / "a"), "status.json"),
+        ("gs://b/a#1/x", "gs://b/a#1", "x"),
+    ):
+        assert file_at(url) == (Folder(folder), name)
 
 
 def test_names(tmp_path: Path) -> None:
