@@ -22,7 +22,7 @@ from pipeline.planning import Setting, plan_run, say
 from pipeline.pool import DeadWorkerError, pool, retire
 from pipeline.rehearsal import ENOUGH_S, Rehearsal, sample_spans
 from pipeline.runner import cores, is_local_runner
-from pipeline.storage import Folder, file_at
+from pipeline.storage import Folder, write_report
 from pipeline.summary import duration
 
 
@@ -90,8 +90,7 @@ def dry_run(setting: Setting, listing: Listing) -> int:
         tried = _rehearse(options, refs, job) if refs and options.rate is None else None
     estimate = _estimate(options, inventory, standing, identity, facts, refs, job, tried)
     if options.json is not None:
-        folder, name = file_at(options.json)
-        folder.write_json(name, asdict(estimate))
+        write_report(options.json, asdict(estimate))
     print(screen(estimate, setting.out.url))
     return 0
 

@@ -1,8 +1,9 @@
 """Inventories that are given: what they tell of a recording is not read from its file again."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +60,7 @@ def read_given(url: str) -> Given | None:
     the row, for what cannot be.
     """
     folder, name = file_at(url)
-    with folder.open(name) as file:
+    with folder.open(name) as file, _whole(url):
         part = pq.ParquetFile(file)
         names = set(part.schema_arrow.names)
         if names.issuperset(INVENTORY.names):
@@ -73,6 +74,17 @@ def read_given(url: str) -> Given | None:
             return None
         table = part.read()
     return _theirs(table, {ours: theirs for ours, theirs in columns.items() if theirs}, url)
+
+
+@contextlib.contextmanager
+def _whole(url: str) -> Iterator[None]:
+    """Turns what pyarrow says of a damaged file into a sentence."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # Storage failed, not the file.
+        raise UserError(f"{url} is no whole Parquet file; make it again.") from error
 
 
 def _ours(table: pa.Table, url: str, root: str | None) -> Given:

@@ -85,7 +85,9 @@ def read_runs(out: Folder) -> list[RunRecord]:
     for name in names:
         base = name.rpartition("/")[2]
         if base.endswith(".json") and not base.startswith("_"):
-            values = out.read_json(name)
+            values = None
+            with contextlib.suppress(ValueError):  # A record that somebody broke tells nothing.
+                values = out.read_json(name)
             if isinstance(values, dict):
                 records.append(RunRecord(base.removesuffix(".json"), values))
     return records

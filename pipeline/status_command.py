@@ -20,13 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tells the status; gives the exit status."""
     from pipeline.status import read_status, screen
-    from pipeline.storage import Folder, file_at
+    from pipeline.storage import Folder, write_report
 
     while True:
         status = read_status(Folder(args.output))
         if args.json is not None:
-            folder, name = file_at(args.json)
-            folder.write_json(name, status.to_json())
+            write_report(args.json, status.to_json())
         clear = CLEAR if args.watch and sys.stdout.isatty() else ""
         print(clear + screen(status), flush=True)
         if not (args.watch and status.is_alive):

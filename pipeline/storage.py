@@ -307,6 +307,16 @@ def file_at(url: str) -> tuple[Folder, str]:
     return Folder(parent or "/"), name
 
 
+def write_report(url: str, value: Any) -> None:
+    """Writes a JSON file that the user has asked for. Raises UserError where it cannot be."""
+    folder, name = file_at(url)
+    try:
+        folder.write_json(name, value)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{url} cannot be written: {why}; name another file.") from error
+
+
 def to_json(value: Any) -> bytes:
     """JSON for people: indented, keys as given, not escaped."""
     return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"

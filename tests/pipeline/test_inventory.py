@@ -267,5 +267,8 @@ def test_what_cannot_be_an_inventory(
     file = str(tmp_path / "new.parquet")
     assert "No recordings were found" in said(str(tmp_path / "none"), "--output", file)
     assert "Unknown option --nonsense" in said(str(audio), "--output", file, "--nonsense=1")
+    (tmp_path / "cut.parquet").write_bytes(other.read_bytes()[:100])
+    assert "is no whole Parquet file" in said(str(tmp_path / "cut.parquet"), "--output", file)
+    assert "is no whole Parquet" in said(str(audio), "--output", str(tmp_path / "cut.parquet"))
     shutil.rmtree(tmp_path / "none")
     assert "There is no file or folder" in said(str(tmp_path / "none"), "--output", file)

@@ -130,6 +130,15 @@ def test_where_there_is_no_dataset(
     assert "There is no dataset in" in capsys.readouterr().err
 
 
+def test_what_somebody_broke(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = shutil.copytree(made, tmp_path / "out")
+    (out / "_runs/20990101T000000-000000-abcdef.json").write_text("{")
+    assert read_status(Folder(str(out))).done == SHARDS
+    (tmp_path / "file").write_text("")
+    assert main(["status", str(out), "--json", str(tmp_path / "file/x.json")]) == 1
+    assert "file/x.json cannot be written: " in capsys.readouterr().err
+
+
 def test_it_loads_neither_beam_nor_tensorflow(made: Path) -> None:
     code = (
         "import sys; from pipeline.cli import main; main(sys.argv[1:]);"
