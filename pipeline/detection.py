@@ -32,6 +32,8 @@ from pipeline.run_record import RETRIES, RunRecord, dead_plans, last_value, livi
 from pipeline.runner import (
     PROBES_PER_S,
     check_beam_options,
+    hands_over,
+    is_dataflow,
     is_local_runner,
     run_pipeline,
     worker_processes,
@@ -56,10 +58,12 @@ def detect(options: DetectOptions) -> int:
     began = time.monotonic()
     setting = prepare(options)
     out, bundle = setting.out, setting.bundle
-    warn_of_disk(out, options.beam)
+    check_reach(out, options.beam)
     with _writable(out):
         root = options.root or last_value(out, "root")
     listing = list_archive(options.inputs, root, "the path given to --input")
+    if is_dataflow(options.beam):
+        check_reach(Folder(listing.root), options.beam)
     if options.dry_run:
         from pipeline.dry_run import dry_run
 
@@ -67,7 +71,10 @@ def detect(options: DetectOptions) -> int:
     record = _begin(out, options, listing, bundle)
     try:
         plan = out.child(f"_plan/{record.name}")
-        probe_all = prober(plan, options.decode_timeout_s, options.beam, record.add_retries)
+        # A launcher of templates can start one job; headers are read before, by itself.
+        handed_over = hands_over(options.beam)
+        probing = () if handed_over else options.beam
+        probe_all = prober(plan, options.decode_timeout_s, probing, record.add_retries)
         inventory = take_inventory(out, plan, listing, probe_all)
         retire()
         identity, standing = plan_run(setting, listing, inventory, plan)
@@ -75,9 +82,12 @@ def detect(options: DetectOptions) -> int:
         job = job_of(setting, identity, out.at(record.values["bundle"]), record.name)
         refs = list(read_refs(plan.url))
         scoring = time.monotonic()
-        if refs:
+        if refs or handed_over:
             release_memory()
             spent = _score(out, plan, refs, job, bundle, options)
+            if handed_over:
+                say(f"the job is handed over; `dawnchorus status {out.url}` tells how far it is")
+                return 0
             record.values["stages_ms"] = {
                 name: value for name, value in spent.items() if not name.startswith(RETRIES)
             }
@@ -137,8 +147,16 @@ def prepare(options: DetectOptions) -> Setting:
     return Setting(options, out, bundle, rule, wanted, pattern)
 
 
-def warn_of_disk(folder: Folder, beam: Sequence[str]) -> None:
-    """Warns if other machines are to write into a folder of this one."""
+def check_reach(folder: Folder, beam: Sequence[str]) -> None:
+    """Warns if other machines are to use a folder of this one.
+
+    Raises UserError where they cannot: Dataflow's workers have no disk in common.
+    """
+    if folder.is_local and is_dataflow(beam):
+        raise UserError(
+            f"{folder.url} is on this machine's disk, which Dataflow's workers cannot see; copy it "
+            "to a bucket, or name one, as gs://BUCKET/FOLDER."
+        )
     if folder.is_local and not is_local_runner(beam):
         say("warning: the output is on this machine's disk; the runner's workers must see it too")
 
@@ -265,7 +283,8 @@ def _score(
     say(f"{len(refs):,} shards to do, with {duration(seconds)} of audio")
     with progress.shown(out, refs):
         parallel = min(len(refs), worker_processes(options.beam, work_s))
-        return run_pipeline(Detection(plan.url, job, parallel), options.beam)
+        transform = Detection(plan.url, job, max(1, parallel), hands_over(options.beam))
+        return run_pipeline(transform, options.beam)
 
 
 def _end(

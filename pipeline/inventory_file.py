@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.errors import UserError
-from pipeline.detection import list_archive, prober, warn_of_disk
+from pipeline.detection import check_reach, list_archive, prober
 from pipeline.given import ROOT, read_given
 from pipeline.inventory import keep_rows, take_inventory
 from pipeline.job import check_timeout
 from pipeline.parts import write_table
-from pipeline.runner import check_beam_options
+from pipeline.runner import check_beam_options, hands_over, is_dataflow
 from pipeline.storage import Folder, absolute, file_at
 from pipeline.summary import duration
 
@@ -44,10 +44,14 @@ def make_inventory(options: InventoryOptions) -> int:
     have not changed. Raises UserError.
     """
     check_beam_options(options.beam)
+    if hands_over(options.beam):
+        raise UserError("--template_location is for detect alone: an inventory waits for its job.")
     output = absolute(options.output)
     (folder, name), work = file_at(output), Folder(output + WORK)
-    warn_of_disk(folder, options.beam)
+    check_reach(folder, options.beam)
     listing = list_archive(options.inputs, options.root, "the paths given")
+    if is_dataflow(options.beam):
+        check_reach(Folder(listing.root), options.beam)
     probe_all = prober(work, options.decode_timeout_s, options.beam, lambda sums: None)
     try:
         if folder.exists(name):

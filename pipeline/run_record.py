@@ -85,19 +85,23 @@ def read_runs(out: Folder) -> list[RunRecord]:
     for name in names:
         base = name.rpartition("/")[2]
         if base.endswith(".json") and not base.startswith("_"):
-            values = None
-            with contextlib.suppress(ValueError):  # A record that somebody broke tells nothing.
-                values = out.read_json(name)
-            if isinstance(values, dict):
-                records.append(RunRecord(base.removesuffix(".json"), values))
-    return records
+            records.append(read_run(out, base.removesuffix(".json")))
+    return [record for record in records if record is not None]
+
+
+def read_run(out: Folder, name: str) -> RunRecord | None:
+    """A run's record; None if there is none, or somebody broke it."""
+    values = None
+    with contextlib.suppress(ValueError):
+        values = out.read_json(f"_runs/{name}.json")
+    return RunRecord(name, values) if isinstance(values, dict) else None
 
 
 def was_stopped(out: Folder, name: str) -> bool:
     """Whether a user has stopped a run: some clusters go on with a job that was cancelled."""
-    with contextlib.suppress(OSError, ValueError):
-        values = out.read_json(f"_runs/{name}.json")
-        return isinstance(values, dict) and bool(values.get("stopped"))
+    with contextlib.suppress(OSError):
+        record = read_run(out, name)
+        return record is not None and bool(record.values.get("stopped"))
     return False
 
 

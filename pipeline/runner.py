@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,13 +13,16 @@ import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
+    SetupOptions,
     StandardOptions,
 )
 from apache_beam.runners import create_runner
 
 from model.errors import UserError
+from pipeline.dataflow import check_dataflow
 from pipeline.pool import stop
 
 BEAMS_OWN = {"direct", "fnapi"}
@@ -54,6 +58,10 @@ def check_beam_options(flags: Sequence[str]) -> None:
             f"Unknown option {unknown[0]}: neither dawnchorus nor Beam has it; see --help."
         )
     name = PipelineOptions(list(flags)).view_as(StandardOptions).runner
+    if is_dataflow(flags):
+        check_dataflow(PipelineOptions(list(flags)))
+    elif hands_over(flags):
+        raise UserError("--template_location is for --runner DataflowRunner alone.")
     if _short(name) not in BEAMS_OWN:
         try:
             create_runner(name)
@@ -97,6 +105,16 @@ def is_local_runner(flags: Sequence[str]) -> bool:
     return name in BEAMS_OWN
 
 
+def is_dataflow(flags: Sequence[str]) -> bool:
+    """Whether Google's Dataflow does the work: its workers see no disk but their own."""
+    return _short(PipelineOptions(list(flags)).view_as(StandardOptions).runner) == "dataflow"
+
+
+def hands_over(flags: Sequence[str]) -> bool:
+    """Whether a job is only written as a template, and begins when this process has ended."""
+    return bool(PipelineOptions(list(flags)).view_as(GoogleCloudOptions).template_location)
+
+
 def cores() -> int:
     """Cores that this process may use."""
     try:
@@ -133,6 +151,12 @@ def run_pipeline(transform: beam.PTransform, flags: Sequence[str]) -> dict[str, 
     UserError where another runner does not take the job, or gives it up.
     """
     options = PipelineOptions(list(flags))
+    google, setup = options.view_as(GoogleCloudOptions), options.view_as(SetupOptions)
+    if not google.job_name:
+        what = type(transform).__name__.lower()
+        google.job_name = f"{NAMESPACE}-{what}-{uuid.uuid4().hex[:8]}"
+    if setup.setup_file:
+        setup.setup_file = os.path.abspath(setup.setup_file)  # Beam changes to its folder.
     runner: Any = options.view_as(StandardOptions).runner
     if own := _short(runner) in BEAMS_OWN:
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -147,6 +171,8 @@ def run_pipeline(transform: beam.PTransform, flags: Sequence[str]) -> dict[str, 
         logging.getLogger().setLevel(logging.INFO)
         # It warns at the end of each job server that it ends what it has started.
         logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)
+        # It shows all that it has sent to Dataflow, some hundred lines.
+        logging.getLogger("apache_beam.runners.dataflow.internal.apiclient").addFilter(_is_line)
     try:
         result = _run(transform, runner, options) if own else _run_at(transform, runner, options)
     except BaseException:
@@ -174,7 +200,8 @@ def _run_at(transform: beam.PTransform, runner: str, options: PipelineOptions) -
     try:
         state, why = result.wait_until_finish(), ""
     except Exception as error:
-        state, why = "FAILED", f" ({_why(error)})"
+        state = getattr(getattr(error, "result", None), "state", "FAILED")
+        why = f" ({_why(error)})"
     except BaseException:
         with contextlib.suppress(Exception):
             result.cancel()
@@ -187,8 +214,16 @@ def _run_at(transform: beam.PTransform, runner: str, options: PipelineOptions) -
     return result
 
 
+def _is_line(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    return "\n" not in text and len(text) <= LONGEST_REASON
+
+
 def _why(error: Exception) -> str:
     """What an error of a runner says, as one line."""
     details = getattr(error, "details", None)
     text = str(details() if callable(details) else error) or type(error).__name__
-    return " ".join(text.split())[:LONGEST_REASON].rstrip(".: ")
+    told = text.partition("State: ")[2].partition("Error:\n")[2] or text  # Dataflow's preamble
+    if told == "None":
+        told = "its page in the console tells why"
+    return " ".join(told.split())[:LONGEST_REASON].rstrip(".: ")

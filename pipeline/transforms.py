@@ -18,7 +18,7 @@ from pipeline import tasks
 from pipeline.job import Job
 from pipeline.plan import ShardRef, read_refs
 from pipeline.pool import DeadWorkerError, Pool, pool
-from pipeline.run_record import RETRIES, was_stopped
+from pipeline.run_record import RETRIES, read_run, was_stopped
 from pipeline.runner import NAMESPACE
 from pipeline.shard import ShardError
 from pipeline.storage import NO_SPACE, Folder
@@ -167,6 +167,20 @@ class DetectShard(_SideBySide):
 
 
 @dataclass
+class CloseRun(beam.DoFn):  # type: ignore[misc]
+    """Writes the end of a run whose command does not wait for its job."""
+
+    folder: str
+    job: Job
+
+    def process(self, element: Any) -> None:
+        record = read_run(Folder(self.job.output), self.job.owner)
+        if record is not None:
+            failed = Folder(self.folder).files("failed")
+            record.finish(Folder(self.job.output), status=1 if failed else 0)
+
+
+@dataclass
 class Inventory(beam.PTransform):  # type: ignore[misc]
     """Probes every recording of a plan's listing, in `parallel` worker processes."""
 
@@ -186,17 +200,25 @@ class Inventory(beam.PTransform):  # type: ignore[misc]
 
 @dataclass
 class Detection(beam.PTransform):  # type: ignore[misc]
-    """Takes every shard of a plan to its commit, in `parallel` worker processes of each worker."""
+    """Takes every shard of a plan to its commit, in `parallel` worker processes of each worker.
+
+    `closes`: the run's record is closed by the job, because nobody waits for it.
+    """
 
     folder: str
     job: Job
     parallel: int
+    closes: bool = False
 
     def expand(self, begin: beam.Pipeline) -> beam.PCollection[str]:
-        return (
+        done = (
             begin
             | beam.Create([self.folder])
             | "shards" >> beam.ParDo(ReadShards())
             | beam.Reshuffle()
             | "detect" >> beam.ParDo(DetectShard(self.job, self.parallel))
         )
+        if self.closes:
+            close = CloseRun(self.folder, self.job)
+            _ = done | "all" >> beam.combiners.Count.Globally() | "close" >> beam.ParDo(close)
+        return done
