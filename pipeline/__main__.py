@@ -3,6 +3,7 @@
 import sys
 
 from pipeline.cli import main
+from pipeline.flex_template import as_options
 
 if __name__ == "__main__":
-    sys.exit(main(["detect", *sys.argv[1:]]))
+    sys.exit(main(["detect", *as_options(sys.argv[1:])]))
