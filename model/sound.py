@@ -14,6 +14,7 @@ import soundfile
 from model.files import BLOCK, RemoteFile, open_file
 from model.flac import FlacStream, find_ends, stream_info
 from model.flac_chunks import FlacChunks
+from model.mpeg import Prefixed, table_of
 from model.ogg import find_gaps
 from model.reasons import REASONS
 
@@ -136,6 +137,7 @@ class Sound:
         self._file = file if file is not None else _opened(path)
         self._size = self._file.seek(0, os.SEEK_END)
         self._repair: tuple[int, bytes] | None = None
+        self._prefix = b"", 0
         self._stream: FlacStream | None = None
         self._chunks: FlacChunks | None = None
         self._gaps: list[tuple[int, int]] | None = None
@@ -171,7 +173,8 @@ class Sound:
 
     def _open(self) -> None:
         self._file.seek(0)
-        self._source = _Source(self._file, self._repair)
+        file = Prefixed(*self._prefix, self._file) if self._prefix[0] else self._file
+        self._source = _Source(cast(BinaryIO, file), self._repair)
         try:
             self._sound = soundfile.SoundFile(self._source)
             self.check_storage()
@@ -189,6 +192,11 @@ class Sound:
             return self._flac_frames(frames)
         if self._sound.format == "OGG":
             return self._ogg_frames(frames)
+        if self._sound.format == "MP3":
+            self._prefix = table_of(self._source.part, self._size)
+            if self._prefix[0]:
+                self.reopen()
+            return int(self._sound.frames)
         if not frames and self._sound.format in ("WAV", "WAVEX"):
             found = UNCLOSED.search(self._source.part(0, 4096))
             if found and found.end() < self._size:
