@@ -55,11 +55,14 @@ def require_identity(out: Folder) -> dict[str, Any]:
     return identity
 
 
-def open_dataset(output: str) -> Dataset:
-    """Opens the dataset in a folder or URL; UserError where there is none."""
+def open_dataset(output: str, standing: Standing | None = None) -> Dataset:
+    """Opens the dataset in a folder or URL; UserError where there is none.
+
+    `standing` is what is committed there, where that is known.
+    """
     out = Folder(output)
     identity = require_identity(out)
-    standing = read_standing(out)
+    standing = standing or read_standing(out)
     connection = duckdb.connect()
     connection.execute("SET preserve_insertion_order = false")
     if not out.is_local:

@@ -25,7 +25,7 @@ from pipeline.identity import check_identity, identity_of
 from pipeline.inventory import keep_parts, take_inventory
 from pipeline.job import Job
 from pipeline.memory import release_memory
-from pipeline.plan import ShardRef, Standing, read_refs, read_shards
+from pipeline.plan import ShardRef, Standing, read_refs, read_shards, read_standing
 from pipeline.planning import Setting, plan_run, say
 from pipeline.pool import pool, retire
 from pipeline.run_record import RETRIES, RunRecord, dead_plans, last_value, living_runs
@@ -40,7 +40,7 @@ from pipeline.runner import (
 )
 from pipeline.shard import Shard, merge
 from pipeline.storage import NO_SPACE, Folder
-from pipeline.summary import check_not_empty, duration, screen, summarise
+from pipeline.summary import check_not_empty, duration, screen, summarise, tallied
 
 Prober = Callable[[int], None]
 """Reads the headers of so many recordings."""
@@ -49,6 +49,8 @@ FAILED, SKIPPED = 1, 3
 CELLS_PER_S = 4e6
 """Spectrogram cells that one core takes from audio to scores in a second with the paper's
 network, to the order of magnitude: it decides between one process and several."""
+MOST_OPENED = 1000
+"""Shards in a bucket of which the end of a run counts the predictions above thresholds."""
 LITTLE_SPACE = 1 << 20
 """Bytes free on a disk below which a commit may have failed for want of space."""
 
@@ -296,14 +298,16 @@ def _end(
     retries: Mapping[str, int],
 ) -> int:
     """Prints the summary; gives the exit status."""
-    dataset = open_dataset(out.url)
-    undone = {
-        ref.key for ref, shard in read_shards(plan.url) if not _stands(shard, dataset.standing)
-    }
-    summary = summarise(dataset)
+    standing = read_standing(out)
+    undone = {ref.key for ref, shard in read_shards(plan.url) if not _stands(shard, standing)}
+    # Predictions are opened where that takes seconds, not hours.
+    if out.is_local or len(standing.commits) <= MOST_OPENED:
+        summary = summarise(open_dataset(out.url, standing))
+    else:
+        summary = tallied(standing)
     done_s = sum(ref.seconds for ref in refs if ref.key not in undone)
     done = len(refs) - len(undone)
-    print(screen(dataset, summary, done_s=done_s, took_s=took, shards=done, retries=retries))
+    print(screen(out, summary, done_s=done_s, took_s=took, shards=done, retries=retries))
     if undone:
         say(
             f"error: {len(undone):,} of {len(refs):,} shards are not committed{_why(out, plan)}; "

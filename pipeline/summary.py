@@ -5,14 +5,21 @@ from dataclasses import dataclass
 
 from model.errors import UserError
 from pipeline.dataset import Dataset, query_line
+from pipeline.plan import Standing
 from pipeline.shard import NO_DAMAGE
+from pipeline.storage import Folder
+from pipeline.tally import MICRO, Tally
 
 LABELS_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dataset holds: totals, predictions per label and errors per reason."""
+    """What a dataset holds: totals, predictions per label and errors per reason.
+
+    `labels` have those at or above the threshold (None where they were not counted) and all that
+    are written; `errors` recordings, windows and seconds.
+    """
 
     recordings: int
     unreadable: int
@@ -21,7 +28,7 @@ class Summary:
     windows_scored: int
     seconds_expected: float
     seconds_scored: float
-    labels: tuple[tuple[str, int, int], ...]
+    labels: tuple[tuple[str, int | None, int], ...]
     errors: tuple[tuple[str, int, int, float], ...]
 
     @property
@@ -69,6 +76,36 @@ def summarise(dataset: Dataset) -> Summary:
     )
 
 
+def tallied(standing: Standing) -> Summary:
+    """The summary from the commits alone, without opening a part.
+
+    Predictions above thresholds are not counted, and a recording in several shards counts once for
+    each among the errors.
+    """
+    commits = [commit for commit in standing.commits.values() if commit is not None]
+    total = Tally()
+    readable: dict[str, bool] = {}
+    for commit in commits:
+        total.add_json(commit.tally.to_json())
+        readable |= {member.recording: member.readable for member in commit.members.values()}
+    errors = [(reason, n, windows, us * MICRO) for reason, (n, windows, us) in total.errors.items()]
+    return Summary(
+        len(readable),
+        sum(not one for one in readable.values()),
+        len({key.site for key, commit in standing.commits.items() if commit is not None}),
+        total.windows_expected,
+        total.windows_scored,
+        total.expected_us * MICRO,
+        total.scored_us * MICRO,
+        tuple((label, None, n) for label, n in sorted(total.labels.items(), key=_most_first)),
+        tuple(sorted(errors, key=lambda error: (-error[2], -error[1], error[0]))),
+    )
+
+
+def _most_first(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
 def duration(seconds: float) -> str:
     """A length of audio or time for people."""
     if seconds < 120:
@@ -77,7 +114,7 @@ def duration(seconds: float) -> str:
 
 
 def screen(
-    dataset: Dataset,
+    out: Folder,
     summary: Summary,
     *,
     done_s: float,
@@ -103,9 +140,12 @@ def screen(
     if s.labels:
         wide = max(len(label) for label, _, _ in s.labels[:LABELS_SHOWN])
         lines.append("")
-        lines.append(f"{'Label':<{max(wide, 5)}}  {'at threshold':>12}  {'written':>10}")
+        counted = s.labels[0][1] is not None
+        head = f"  {'at threshold':>12}" if counted else ""
+        lines.append(f"{'Label':<{max(wide, 5)}}{head}  {'written':>10}")
         for label, above, written in s.labels[:LABELS_SHOWN]:
-            lines.append(f"{label:<{max(wide, 5)}}  {above:>12,}  {written:>10,}")
+            at_threshold = f"  {above:>12,}" if above is not None else ""
+            lines.append(f"{label:<{max(wide, 5)}}{at_threshold}  {written:>10,}")
         if len(s.labels) > LABELS_SHOWN:
             lines.append(f"and {len(s.labels) - LABELS_SHOWN:,} labels more")
     else:
@@ -122,8 +162,8 @@ def screen(
         "",
         f"This run     {work}: {duration(done_s)} of audio in {duration(took_s)}{rate}",
         *([_storage(retries)] if retries else []),
-        f"Dataset      {dataset.folder.url}",
-        f"Look         {query_line(dataset.folder)}",
+        f"Dataset      {out.url}",
+        f"Look         {query_line(out)}",
     ]
     return "\n".join(lines)
 
