@@ -2,6 +2,8 @@
 
 import io
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import MethodType
 from typing import Any, BinaryIO, cast
@@ -14,6 +16,8 @@ BLOCK = 64 * 1024
 """Bytes of a request for what was not read before: a header, an end, a place that is sought."""
 MOST = 4 * 1024 * 1024
 """Bytes of a request while a file is read from front to back."""
+AHEAD = 4
+"""Files of a process of which the next block is fetched at the same time."""
 
 LISTING = frozenset({"gs", "gcs", "s3", "s3a", "abfs", "abfss", "az", "adl"})
 """Kinds of storage whose file systems keep listings unless told not to."""
@@ -124,13 +128,22 @@ def _part(fs: Any, path: str, start: int, stop: int | None) -> bytes:
         return b""
 
 
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """The threads that fetch what will be read next; each process has its own."""
+    return ThreadPoolExecutor(AHEAD, "ahead")
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
 class RemoteFile(io.RawIOBase):
     """A file of an fsspec file system.
 
     Kept are the blocks at both ends, where headers stand, and the last two that were read. Who goes
     on where a block ended is given a larger one, up to `until`: bytes beyond that place are thought
-    to be of no use. Raises OSError as the storage does, and ChangedError where the file has not the
-    `size` that was told.
+    to be of no use; and the one after it is fetched meanwhile. Raises OSError as the storage does,
+    and ChangedError where the file has not the `size` that was told.
     """
 
     def __init__(self, fs: Any, url: str, size: int | None = None) -> None:
@@ -139,6 +152,7 @@ class RemoteFile(io.RawIOBase):
         self._at = 0
         self._ends: list[tuple[int, bytes]] = []
         self._recent: list[tuple[int, bytes]] = []
+        self._ahead: tuple[int, int, Future[bytes]] | None = None
 
     def readable(self) -> bool:
         return True
@@ -173,15 +187,31 @@ class RemoteFile(io.RawIOBase):
             if start <= at < start + len(block):
                 return start, block
         ended = [start + len(block) for start, block in self._recent]
-        more = min(self.until, at + MOST) if at in ended else 0
+        goes_on = at in ended
+        more = min(self.until, at + MOST) if goes_on else 0
         least = 2 * BLOCK if at == 0 and self.size <= 2 * BLOCK else BLOCK
-        stop = max(at + max(count, least), more)
-        stop = min([stop, self.size, *(start for start, _ in self._ends if start > at)])
-        block = cast(bytes, ask(self._fs, self._fetch, at, stop))
+        stop = self._stop(at, max(at + max(count, least), more))
+        ahead, self._ahead = self._ahead, None
+        fetched: Future[bytes] | None = None
+        if ahead is not None and ahead[0] == at:
+            _, stop, fetched = ahead
+        if goes_on and stop < self.until:
+            # While this block is waited for and decoded, the next one is on its way.
+            end = self._stop(stop, min(self.until, stop + MOST))
+            if end > stop:
+                self._ahead = stop, end, _threads().submit(self._ask, stop, end)
+        block = self._ask(at, stop) if fetched is None else fetched.result()
         if len(block) <= 4 * BLOCK and (at == 0 or stop == self.size):
             self._ends.append((at, block))
         self._recent = [*self._recent[-1:], (at, block)]
         return at, block
+
+    def _stop(self, at: int, stop: int) -> int:
+        """Where to end what is read from a place on: what is kept need not be read."""
+        return min([stop, self.size, *(start for start, _ in self._ends if start >= at)])
+
+    def _ask(self, start: int, stop: int) -> bytes:
+        return cast(bytes, ask(self._fs, self._fetch, start, stop))
 
     def _fetch(self, start: int, stop: int) -> bytes:
         block = _part(self._fs, self._path, start, stop)
