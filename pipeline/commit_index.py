@@ -114,10 +114,12 @@ def _stamps(listed: dict[str, dict[str, Entry]], path: str) -> str:
 def rows_of(index: pa.Table) -> Iterator[Row]:
     """The rows of an index."""
     names = ("path", "modified", "coverage_id", "recordings", "unreadable", "tally")
-    for path, *numbers, tally in zip(*(index[name].to_pylist() for name in names), strict=True):
-        modified, coverage_id, recordings, unreadable = numbers
-        values = json.loads(tally) if tally else EMPTY
-        yield Row(path, modified, coverage_id, recordings, unreadable, values)
+    columns = {name: index[name].to_pylist() for name in names}
+    # As one text: a call for each would take three times as long.
+    tallies = json.loads(f"[{','.join(tally or 'null' for tally in columns['tally'])}]")
+    rows = zip(*(columns[name] for name in names[:-1]), tallies, strict=True)
+    for path, modified, coverage_id, recordings, unreadable, tally in rows:
+        yield Row(path, modified, coverage_id, recordings, unreadable, tally or EMPTY)
 
 
 def commits_of(index: pa.Table) -> dict[ShardKey, Commit | None]:
