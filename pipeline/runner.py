@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from apache_beam.runners import create_runner
 from model.errors import UserError
 from pipeline.dataflow import check_dataflow
 from pipeline.pool import stop
+from pipeline.worker import DEBUG
 
 BEAMS_OWN = {"direct", "fnapi"}
 """Beam's runner in this process, by its names in lower case without `runner`."""
@@ -198,8 +200,14 @@ def _run_at(transform: beam.PTransform, runner: str, options: PipelineOptions) -
     except Exception as error:
         raise UserError(f"{runner} did not take the job: {_why(error)}.") from error
     try:
-        state, why = result.wait_until_finish(), ""
+        with _watched_polling() as lost:
+            state, why = result.wait_until_finish(), ""
     except Exception as error:
+        if lost:
+            raise UserError(
+                f"{runner} tells no more of the job ({_why(lost[-1])}), which may go on by itself; "
+                "`dawnchorus status` tells of the dataset, and the same command does what is left."
+            ) from error
         state = getattr(getattr(error, "result", None), "state", "FAILED")
         why = f" ({_why(error)})"
     except BaseException:
@@ -214,12 +222,32 @@ def _run_at(transform: beam.PTransform, runner: str, options: PipelineOptions) -
     return result
 
 
+@contextlib.contextmanager
+def _watched_polling() -> Iterator[list[BaseException]]:
+    """What the thread died of in which Dataflow is asked how the job does: Beam only prints it."""
+    lost: list[BaseException] = []
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        is_polling = failure.thread is not None and "poll_for_job" in failure.thread.name
+        if is_polling and failure.exc_value is not None:
+            lost.append(failure.exc_value)
+        if not is_polling or os.environ.get(DEBUG):
+            before(failure)
+
+    threading.excepthook = hook
+    try:
+        yield lost
+    finally:
+        threading.excepthook = before
+
+
 def _is_line(record: logging.LogRecord) -> bool:
     text = record.getMessage()
     return "\n" not in text and len(text) <= LONGEST_REASON
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     """What an error of a runner says, as one line."""
     details = getattr(error, "details", None)
     text = str(details() if callable(details) else error) or type(error).__name__

@@ -293,6 +293,24 @@ def test_a_job_that_is_refused(
     assert said.endswith("the double was told to refuse.")
 
 
+def test_a_job_of_which_nothing_is_told_any_more(
+    audio: Path, bundle: Path, bucket: str, capfd: pytest.CaptureFixture
+) -> None:
+    def silenced(job: Job) -> None:
+        time.sleep(1)
+        double.refusal = 403
+        time.sleep(60)
+
+    upload(audio, f"{bucket}/audio")
+    with Dataflow(silenced) as double:
+        assert main(command(bucket, bundle, *options(double, bucket))) == 1
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert last.startswith("error: DataflowRunner tells no more of the job (403 GET")
+    assert "may go on by itself" in last
+
+
 @pytest.mark.parametrize(
     ("without", "said"),
     [

@@ -16,7 +16,7 @@ Job = dict[str, Any]
 class Dataflow:
     """The double. `work` does a job, and gives what went wrong with it (None: nothing).
 
-    `refusal`, if there is one, is the HTTP status with which jobs are refused. `metrics` are what a
+    `refusal`, if there is one, is the HTTP status with which all is refused. `metrics` are what a
     job that has ended tells.
     """
 
@@ -68,9 +68,9 @@ class Dataflow:
         parts = path.strip("/").split("/")
         if parts[0] != "v1b3" or parts[1::2][:3] != ["projects", "locations", "jobs"]:
             return self._refuse(404, f"no such path: {path}")
+        if self.refusal:
+            return self._refuse(self.refusal, "the double was told to refuse")
         if len(parts) == 6:
-            if self.refusal:
-                return self._refuse(self.refusal, "the double was told to refuse")
             job = body | {
                 "id": f"job-{len(self.jobs)}",
                 "projectId": parts[2],
