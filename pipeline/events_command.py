@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "Example: dawnchorus events out --merge-gap 2 --output events.csv"
     parser.add_argument("dataset", metavar="OUT", help="the output of dawnchorus detect")
+    add_event_arguments(parser)
+    output.add_arguments(parser)
+
+
+def add_event_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what decides which events there are."""
     parser.add_argument(
         "--label", action="append", metavar="LABEL", help="only this label; may be repeated"
     )
@@ -48,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score a moment by the window of nearest centre, for calls shorter than a window",
     )
-    output.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
