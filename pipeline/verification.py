@@ -1,6 +1,7 @@
 """Verified detections in their dataset: their scores, and how many there are like them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,13 @@ def count_by_bin(dataset: Dataset, edges: Sequence[float]) -> dict[str, npt.NDAr
     for label, index, number in rows:
         counts[label][index] = number
     return counts
+
+
+@contextmanager
+def detections(dataset: Dataset) -> Iterator[str]:
+    """SQL of what `activity` may count, within the block: a table or a query in brackets."""
+    with registered(dataset.connection, label_numbers=_numbers(dataset)):
+        yield _detections(dataset)
 
 
 def _numbers(dataset: Dataset) -> pa.Table:

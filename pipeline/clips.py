@@ -1,0 +1,80 @@
+"""What is heard around a detection: a clip of sound, and its spectrogram as a picture."""
+
+import io
+import math
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from model.sound import Sound
+
+Float32 = npt.NDArray[np.float32]
+BLOCK_S = 10
+"""Seconds that are read at a time."""
+FRAME_S = 0.02
+"""Length of a spectrogram's frames, which overlap by three quarters."""
+RANGE_DB = 80
+INCHES, DPI = (8.0, 3.2), 100
+
+
+def read_clip(
+    url: str, start_s: float, end_s: float, context_s: float
+) -> tuple[Float32, int, float]:
+    """The sound from `context_s` before to `context_s` after two times of a recording.
+
+    Gives float32 (n, channels), the rate in Hz, and the time in the recording at which it starts.
+    Raises AudioError or OSError where the recording cannot be read.
+    """
+    with Sound(url) as sound:
+        rate, frames = sound.info.sample_rate, sound.info.frames
+        first = max(0, math.floor((start_s - context_s) * rate))
+        stop = min(frames, math.ceil((end_s + context_s) * rate))
+        sound.until(stop)
+        step = BLOCK_S * rate
+        blocks = [sound.read(at, min(step, stop - at)) for at in range(first, stop, step)]
+        nothing = np.zeros((0, sound.info.channels), np.float32)
+    return np.concatenate([nothing, *blocks]), rate, first / rate
+
+
+def encode_clip(samples: Float32, rate: int, kind: str) -> bytes:
+    """The file of a clip: `flac` (24 bit) or `wav` (float). Raises LibsndfileError, ValueError."""
+    file = io.BytesIO()
+    subtype = "PCM_24" if kind == "flac" else "FLOAT"
+    soundfile.write(file, samples, rate, format=kind.upper(), subtype=subtype)
+    return file.getvalue()
+
+
+def draw_spectrogram(
+    samples: Float32, rate: int, at_s: float, bounds: tuple[float, float]
+) -> bytes:
+    """A PNG of the mean of a clip's channels; `at_s` is its start, `bounds` the detection's."""
+    from matplotlib.figure import Figure
+
+    mono = samples.mean(axis=1)
+    size = min(len(mono), max(16, round(FRAME_S * rate)))
+    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    end_s = at_s + len(mono) / rate
+    if size >= 16:
+        step = max(1, size // 4)
+        frames = np.lib.stride_tricks.sliding_window_view(mono, size)[::step]
+        power = np.abs(np.fft.rfft(frames * np.hanning(size))).T ** 2
+        level = 10 * np.log10(power + 1e-12)
+        top = float(level.max())
+        axes.imshow(
+            level,
+            origin="lower",
+            aspect="auto",
+            extent=(at_s, end_s, 0, rate / 2000),
+            vmin=top - RANGE_DB,
+            vmax=top,
+            cmap="magma",
+            interpolation="nearest",
+        )
+    for bound in bounds:
+        axes.axvline(bound, color="white", linewidth=1, linestyle="--")
+    axes.set(xlabel="seconds in the recording", ylabel="kHz", xlim=(at_s, max(end_s, at_s + 0.01)))
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()

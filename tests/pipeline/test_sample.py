@@ -1,0 +1,168 @@
+"""Detections drawn to be verified, and their clips."""
+
+import io
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.errors import UserError
+from pipeline.cli import main
+from pipeline.clips import draw_spectrogram, read_clip
+from pipeline.dataset import Dataset, open_dataset
+from pipeline.sample import SampleRule, draw_sample
+from tests.pipeline.archive import tone, write
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("archive") / "audio"
+    write(root / "A/20240601_000000.wav", tone(20, seed=1))
+    write(root / "böse #1/20240601_000000.wav", tone(12.5, seed=3))
+    return root
+
+
+@pytest.fixture(scope="module")
+def out(audio: Path, bundle: Path) -> Path:
+    given = ["--input", str(audio), "--model", str(bundle), "--output", str(audio.parent / "out")]
+    assert main(["detect", *given, "--min-score", "0"]) == 0
+    return audio.parent / "out"
+
+
+@pytest.fixture(scope="module")
+def dataset(out: Path) -> Dataset:
+    return open_dataset(str(out))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    number=st.integers(1, 50),
+    seed=st.integers(0, 5),
+    edges=st.lists(st.sampled_from([0.3, 0.45, 0.5, 0.505, 0.6]), unique=True).map(sorted),
+)
+def test_weights_add_up_to_all_detections(
+    dataset: Dataset, number: int, seed: int, edges: list[float]
+) -> None:
+    rule = SampleRule("strata", number, tuple(edges), seed=seed)
+    drawn = draw_sample(dataset, rule)
+    assert drawn.equals(draw_sample(dataset, rule))
+    everything = duckdb.sql(
+        f"SELECT label, count(*) FROM '{dataset.folder.url}/predictions/*/*/*.parquet' GROUP BY 1"
+    ).fetchall()
+    for label, count in everything:
+        own = drawn.filter(pc.equal(drawn["label"], label))
+        assert pc.sum(own["weight"]).as_py() == pytest.approx(count)
+        for stratum in own["stratum"].unique().to_pylist():
+            part = own.filter(pc.equal(own["stratum"], stratum))
+            low, high = map(float, stratum.split("-"))
+            assert len(part) <= number
+            assert all(
+                np.float32(low) <= score < np.float32(high) or high == 1
+                for score in part["score"].to_pylist()
+            )
+    keys = list(zip(*(drawn[k].to_pylist() for k in ("recording", "start", "label")), strict=True))
+    assert len(set(keys)) == len(keys)
+
+
+def test_seeds_draw_others(dataset: Dataset) -> None:
+    drawn = [draw_sample(dataset, SampleRule(number=2, seed=seed)) for seed in (0, 1)]
+    assert not drawn[0].equals(drawn[1])
+
+
+def test_the_highest_and_some_of_each_site(dataset: Dataset) -> None:
+    (label, *_) = dataset.identity["labels"]
+    top = draw_sample(dataset, SampleRule("top", 5, labels=(label,)))
+    highest = duckdb.sql(
+        f"""SELECT score FROM '{dataset.folder.url}/predictions/*/*/*.parquet'
+        WHERE label = '{label}' ORDER BY score DESC LIMIT 5"""
+    ).fetchall()
+    assert sorted(top["score"].to_pylist(), reverse=True) == [score for (score,) in highest]
+    assert "weight" not in top.column_names and set(top["stratum"].to_pylist()) == {"top"}
+    some = draw_sample(dataset, SampleRule("random", 4, labels=(label,)))
+    assert some["site"].value_counts().to_pylist() == [
+        {"values": site, "counts": 4} for site in some["site"].unique().to_pylist()
+    ]
+    assert len(some) == 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"number": 0}, {"edges": (0.5, 0.4)}, {"edges": (0.0, 0.5)}, {"edges": (0.5, 1.0)}],
+)
+def test_rules_that_are_none(wrong: dict) -> None:
+    with pytest.raises(UserError):
+        SampleRule(**wrong)
+
+
+def test_table_clips_and_back_to_calibrate(
+    audio: Path, bundle: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "sample"
+    command = ["sample", str(out), "--number", "6", "--context", "0.5", "--output"]
+    assert main([*command, str(folder)]) == 0
+    rows = duckdb.sql(f"FROM read_csv('{folder}/sample.csv', header=true)").to_arrow_table()
+    assert f"{len(rows)} detections" in capsys.readouterr().out
+    for row in rows.to_pylist():
+        assert row["problem"] is None
+        clip, rate = soundfile.read(folder / row["clip"], dtype="float32")
+        whole, _ = soundfile.read(audio / row["recording"], dtype="float32")
+        first = max(0, round((row["start"] - 0.5) * rate))
+        expected = whole[first : round((row["end"] + 0.5) * rate)]
+        assert len(clip) == len(expected) and np.abs(clip - expected).max() < 1e-6
+        assert (folder / row["clip"]).with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+    # Half right, half wrong, as a person would write it.
+    table = (folder / "sample.csv").read_text().splitlines()
+    place = table[0].split(",").index('"verdict"')
+    for at, line in enumerate(table[1:], 1):
+        cells = line.split(",")
+        cells[place] = '"right"' if at % 2 else '"wrong"'
+        table[at] = ",".join(cells)
+    (tmp_path / "verified.csv").write_text("\n".join(table) + "\n")
+    verified = ["--verified", str(tmp_path / "verified.csv"), "--model", str(bundle)]
+    goal = ["--threshold-goal", "precision=0.4", "--output", str(tmp_path / "new")]
+    assert main(["calibrate", *verified, *goal]) == 0, capsys.readouterr().err
+
+
+def test_recordings_that_cannot_be_read(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "moved/A").mkdir(parents=True)
+    (tmp_path / "moved/A/20240601_000000.wav").write_bytes(b"RIFF nothing")
+    command = ["sample", str(out), "--draw", "random", "--number", "1"]
+    folder = tmp_path / "sample"
+    assert main([*command, "--root", str(tmp_path / "moved"), "--output", str(folder)]) == 0
+    assert "could not be read" in capsys.readouterr().out
+    rows = duckdb.sql(f"SELECT clip, problem FROM read_csv('{folder}/sample.csv')").fetchall()
+    assert all(clip is None and problem for clip, problem in rows) and len(rows) > 1
+
+
+def test_what_cannot_be_done(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    for more, said in (
+        (["--label", "nobody"], "no label nobody"),
+        (["--strata", "a,b"], "give scores"),
+        (["--draw", "top", "--strata", "0.5"], "--strata is for --draw strata"),
+        (["--context", "-1"], "--context is -1"),
+        (["--number", "0"], "--number is 0"),
+    ):
+        assert main(["sample", str(out), "--output", str(tmp_path / "new"), *more]) == 1
+        assert said in capsys.readouterr().err
+    assert main(["sample", str(out), "--output", str(tmp_path)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_clips_at_the_edges(audio: Path) -> None:
+    path = str(audio / "böse #1/20240601_000000.wav")
+    samples, rate, at = read_clip(path, 0.0, 1.0, 3.0)
+    assert (at, len(samples)) == (0.0, 4 * rate)
+    samples, rate, at = read_clip(path, 12.0, 12.5, 3.0)
+    assert at == 9.0 and len(samples) == round(3.5 * rate)
+    for length in (0, 1, 15, 16, 100):
+        picture = draw_spectrogram(np.zeros((length, 2), np.float32), 8000, 0.0, (0.0, 0.01))
+        assert picture[:4] == b"\x89PNG"
+    assert io.BytesIO(picture)
