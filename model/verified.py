@@ -1,8 +1,9 @@
 """Detections that a person has verified, and what each stands for in the dataset."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,13 +60,18 @@ def parse_verified(table: Table, labels: Sequence[str]) -> tuple[tuple[Verified,
     label, verdict = table.column("label"), table.column("verdict")
     channel, score = table.find_column("channel"), table.find_column("score")
     weight, probability = table.find_column("weight"), table.find_column("probability")
+    stratum = table.find_column("stratum")
     if weight and probability:
         raise UserError(f"{table.path} has a weight and a probability; keep one of the columns.")
     found: dict[tuple[object, ...], Verified] = {}
+    drawn: Counter[tuple[str, str]] = Counter()
+    part: dict[tuple[object, ...], tuple[str, str]] = {}
     waiting = 0
     for row in table.rows:
         answer = VERDICTS.get(row.cells[verdict].casefold())
+        own_part = row.cells[label], row.cells[stratum] if stratum else ""
         if not row.cells[verdict]:
+            drawn[own_part] += 1
             waiting += 1
             continue
         if answer is None:
@@ -90,11 +96,21 @@ def parse_verified(table: Table, labels: Sequence[str]) -> tuple[tuple[Verified,
             _number(row, weight, lambda x: x > 0, "above 0") if share is None else 1 / share,
         )
         key = (one.recording, one.channel, round(one.start_s, 3), round(one.end_s, 3), one.label)
+        drawn[own_part] += key not in found
+        part[key] = own_part
         other = found.setdefault(key, one)
         if other.right != one.right:
             raise UserError(f"{one.where} contradicts {other.where}; keep the verdict that holds.")
     if not found:
         raise UserError(f"{table.path} has no verdict; write right or wrong beside detections.")
+    if stratum and (weight or probability):
+        # Those with a verdict stand for the others that were drawn with them.
+        judged = Counter(part.values())
+        raised = {one: drawn[one] / judged[one] for one in judged}
+        found = {
+            key: replace(one, weight=one.weight and one.weight * raised[part[key]])
+            for key, one in found.items()
+        }
     return tuple(found.values()), waiting
 
 

@@ -57,6 +57,24 @@ def test_further_columns_and_rows_without_a_verdict(tmp_path: Path) -> None:
     assert one.weight == 7
 
 
+def test_verdicts_stand_for_what_was_drawn_with_them(tmp_path: Path) -> None:
+    """Of a stratum of 30 detections three were drawn, of which two have a verdict: 15 each."""
+    found, waiting = parse(
+        tmp_path,
+        *("a.wav,0,3,wren,right,10,low", "a.wav,3,6,wren,,10,low", "a.wav,6,9,wren,wrong,10,low"),
+        "a.wav,6,9,wren,wrong,10,low",
+        *("b.wav,0,3,wren,right,2,high", "b.wav,0,3,robin,right,4,low", "b.wav,3,6,robin,,4,high"),
+        header=f"{HEADER},weight,stratum",
+    )
+    assert waiting == 2
+    assert [(x.label, x.start_s, x.weight) for x in found] == [
+        ("wren", 0, 15),
+        ("wren", 6, 15),
+        ("wren", 0, 2),
+        ("robin", 0, 4),
+    ]
+
+
 @pytest.mark.parametrize(
     ("header", "lines", "message"),
     [
