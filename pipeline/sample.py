@@ -6,6 +6,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from model.bundle_document import RESERVED_LABEL
 from model.errors import UserError
 from pipeline.dataset import Dataset
 from pipeline.text import listed
@@ -19,8 +20,9 @@ class SampleRule:
     """How detections are drawn, of each label by itself.
 
     `strata`: `number` at random from each range of scores between `edges`; `top`: the `number` of
-    highest score; `random`: `number` at random from each site. `labels` None are all. The same
-    `seed` draws the same of the same dataset.
+    highest score; `random`: `number` at random from each site. `labels` None are all but what a
+    rejecter calls unknown, which nobody can verify. The same `seed` draws the same of the same
+    dataset.
     """
 
     draw: Draw = "strata"
@@ -51,6 +53,7 @@ def draw_sample(dataset: Dataset, rule: SampleRule) -> pa.Table:
     unknown = [label for label in rule.labels or () if label not in known]
     if unknown:
         raise UserError(f"The dataset has no label {listed(unknown)}; it has {listed(known)}.")
+    labels = list(rule.labels or (label for label in known if label != RESERVED_LABEL))
     # A score is a float32, and so is what it is compared with.
     steps = [f"CAST(score >= CAST({edge!r} AS FLOAT) AS INTEGER)" for edge in rule.edges]
     strata = {"strata": " + ".join(steps) or "0", "top": "0", "random": "site"}[rule.draw]
@@ -68,7 +71,7 @@ def draw_sample(dataset: Dataset, rule: SampleRule) -> pa.Table:
             SELECT site, recording, channel, start_s AS start, end_s AS "end", start_clock, label,
                 score, part AS stratum, of / least(of, $number) AS weight, '' AS verdict
             FROM numbered WHERE place <= $number ORDER BY label, recording, channel, start""",
-            params={"labels": list(rule.labels or known), "number": rule.number},
+            params={"labels": labels, "number": rule.number},
         ).to_arrow_table()
     names = {str(at): _between(rule.edges, at) for at in range(len(rule.edges) + 1)}
     if rule.draw == "random":

@@ -1,6 +1,7 @@
 """Detections drawn to be verified, and their clips."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -67,6 +68,19 @@ def test_weights_add_up_to_all_detections(
             )
     keys = list(zip(*(drawn[k].to_pylist() for k in ("recording", "start", "label")), strict=True))
     assert len(set(keys)) == len(keys)
+
+
+def test_what_was_rejected_is_not_drawn_unless_it_is_asked_for(dataset: Dataset) -> None:
+    (label, *others) = dataset.identity["labels"]
+    own = open_dataset(dataset.folder.url)
+    renamed = f"* REPLACE (CASE label WHEN '{label}' THEN 'unknown' ELSE label END AS label)"
+    own.connection.execute(f"CREATE TABLE rejected AS SELECT {renamed} FROM predictions")
+    own.connection.execute("CREATE OR REPLACE VIEW predictions AS FROM rejected")
+    own = replace(own, identity=own.identity | {"labels": [*others, "unknown"]})
+    drawn = draw_sample(own, SampleRule())["label"].unique().to_pylist()
+    assert set(drawn) == set(others)
+    asked = draw_sample(own, SampleRule(labels=("unknown",)))["label"].unique().to_pylist()
+    assert asked == ["unknown"]
 
 
 def test_seeds_draw_others(dataset: Dataset) -> None:
