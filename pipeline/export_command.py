@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             files, rows = files + 1, rows + number
     except OSError as error:
         raise UserError(f"{out.url} cannot be written: {error.strerror or error}.") from error
-    print(f"{count(rows, 'event')} of {count(files, 'recording')}")
+    print(f"{count(rows, 'event')} in {count(files, 'recording')}")
     if files:
         print(f"Written: {out.url} ({count(files, 'file')})")
     return 0

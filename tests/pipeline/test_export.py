@@ -109,7 +109,7 @@ def test_what_cannot_be_done(dataset: Path, tmp_path: Path, capsys: pytest.Captu
         assert main([*command, str(tmp_path / place), "--threshold", "0.5"]) == 1
         assert said in capsys.readouterr().err
     assert main([*command, str(tmp_path / "none"), "--threshold", "1"]) == 0
-    assert "0 events of 0 recordings" in capsys.readouterr().out
+    assert "0 events in 0 recordings" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
     assert main([*command, str(tmp_path / "none"), "--label", "nobody"]) == 1
     assert "no label nobody" in capsys.readouterr().err
