@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     found = events(dataset, limits, rule, args.label)
     files = rows = 0
     try:
-        if out.exists() and out.files():
-            raise UserError(f"{out.url} is not empty; give a new folder, so that nothing mixes.")
+        out.require_empty()
         for _, number in export(found, KINDS[args.to], out, band):
             files, rows = files + 1, rows + number
     except OSError as error:

@@ -10,7 +10,7 @@ from model.bundle_document import RESERVED_LABEL
 from model.errors import UserError
 from pipeline.dataset import Dataset
 from pipeline.text import listed
-from pipeline.verification import detections
+from pipeline.verification import bin_sql, detections
 
 Draw = Literal["strata", "top", "random"]
 
@@ -54,9 +54,7 @@ def draw_sample(dataset: Dataset, rule: SampleRule) -> pa.Table:
     if unknown:
         raise UserError(f"The dataset has no label {listed(unknown)}; it has {listed(known)}.")
     labels = list(rule.labels or (label for label in known if label != RESERVED_LABEL))
-    # A score is a float32, and so is what it is compared with.
-    steps = [f"CAST(score >= CAST({edge!r} AS FLOAT) AS INTEGER)" for edge in rule.edges]
-    strata = {"strata": " + ".join(steps) or "0", "top": "0", "random": "site"}[rule.draw]
+    strata = {"strata": bin_sql(rule.edges), "top": "0", "random": "site"}[rule.draw]
     order = "score DESC, recording, channel, start_s"
     if rule.draw != "top":
         order = f"md5(concat_ws('|', recording, channel, start_s, {rule.seed:d})), {order}"

@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     dataset, out = open_dataset(args.dataset), Folder(args.output)
     drawn = draw_sample(dataset, rule)
     try:
-        if out.exists() and out.files():
-            raise UserError(f"{out.url} is not empty; give a new folder, so that nothing mixes.")
+        out.require_empty()
         lost = 0
         if args.clips != "none":
             root = Folder(args.root or last_value(dataset.folder, "root") or ".")

@@ -132,6 +132,11 @@ class Folder:
         file.until = 0  # Columns are read, not the whole.
         return cast(BinaryIO, file)
 
+    def require_empty(self) -> None:
+        """Raises UserError if files are there, with which new ones would mix."""
+        if self.exists() and self.files():
+            raise UserError(f"{self.url} is not empty; give a new folder, so that nothing mixes.")
+
     def read(self, name: str) -> bytes:
         """The whole content."""
         return read_file(self.at(name))

@@ -62,17 +62,21 @@ def scores_of(dataset: Dataset, verified: Sequence[Verified]) -> npt.NDArray[np.
 
 def count_by_bin(dataset: Dataset, edges: Sequence[float]) -> dict[str, npt.NDArray[np.int64]]:
     """The detections of each label between the edges, (n_edges + 1,); bins as `bin_of` has them."""
-    # A score is a float32, and so is what it is compared with.
-    steps = [f"CAST(score >= CAST({edge!r} AS FLOAT) AS INTEGER)" for edge in edges]
-    with registered(dataset.connection, label_numbers=_numbers(dataset)):
+    with detections(dataset) as source:
         rows = dataset.connection.sql(
-            f"""SELECT label, {" + ".join(steps) or "0"} AS bin, count(*)
-            FROM {_detections(dataset)} GROUP BY ALL"""
+            f"SELECT label, {bin_sql(edges)} AS bin, count(*) FROM {source} GROUP BY ALL"
         ).fetchall()
     counts = {x: np.zeros(len(edges) + 1, np.int64) for x in dataset.identity["labels"]}
     for label, index, number in rows:
         counts[label][index] = number
     return counts
+
+
+def bin_sql(edges: Sequence[float]) -> str:
+    """SQL of the bin of a score, as `bin_of` has it."""
+    # A score is a float32, and so is what it is compared with.
+    steps = [f"CAST(score >= CAST({edge!r} AS FLOAT) AS INTEGER)" for edge in edges]
+    return " + ".join(steps) or "0"
 
 
 @contextmanager
