@@ -47,7 +47,9 @@ def workers_of(process: int) -> list[int]:
 
 
 def _children(process: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True)
+    # By what they run as well: a process may have other children, such as a server.
+    command = ["pgrep", "-P", str(process), "-f", r"pipeline\.(template|worker)"]
+    found = subprocess.run(command, capture_output=True, text=True)
     return [int(line) for line in found.stdout.split()]
 
 
