@@ -1,7 +1,9 @@
 """Activity: windows above a label's threshold, divided by the windows scored at the same time."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,11 +28,11 @@ METADATA_KEY = b"dawnchorus_activity"
 """Key of the table's metadata: JSON with by, time_zone, thresholds and what was left out."""
 
 _BUCKETS = {
-    "hour": ("hour", "CAST(date_trunc('hour', {at}) AS TIMESTAMP)"),
-    "date": ("date", "CAST({at} AS DATE)"),
-    "diel": ("hour", "CAST(hour({at}) AS INTEGER)"),
+    "hour": ("hour", "CAST(date_trunc('hour', moment) AS TIMESTAMP)"),
+    "date": ("date", "CAST(moment AS DATE)"),
+    "diel": ("hour", "CAST(hour(moment) AS INTEGER)"),
 }
-"""Name and SQL of the time column; `at` is SQL of a row's time, on the clock or in a zone."""
+"""Name and SQL of the time column."""
 
 
 def activity(
@@ -60,6 +62,41 @@ def activity(
     """
     if by not in get_args(By):
         raise UserError(f"Activity is by {', '.join(get_args(By))}, not by {by!r}.")
+    with counted(dataset, thresholds, time_zone) as found:
+        table = dataset.connection.sql(_query(dataset, by, found)).to_arrow_table()
+    labels = list(dataset.identity["labels"])
+    about = {
+        "by": by,
+        "time_zone": None if found.zone == CLOCK else found.zone,
+        "thresholds": {label: float(thresholds[label]) for label in labels},
+        "windows_left_out": found.left_out,
+    }
+    return table.replace_schema_metadata({METADATA_KEY: json.dumps(about)})
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What counts in a dataset, as SQL in brackets of its `connection`.
+
+    `positive`: a row for each positive window, with label, site, channel and its time `moment`.
+    `scored`: rows with site, channel, moment and the number of `windows` scored from then on.
+    `zone` says whose times they are, `left_out` what is in neither, as `details` has it.
+    """
+
+    positive: str
+    scored: str
+    zone: str
+    left_out: dict[str, int]
+
+
+@contextmanager
+def counted(
+    dataset: Dataset, thresholds: Mapping[str, float], time_zone: str | None = None
+) -> Iterator[Counted]:
+    """What `activity` counts, within the block; its options and errors.
+
+    The relation `activity_given` has label, its number and its threshold.
+    """
     check_thresholds(dataset, thresholds)
     connection = dataset.connection
     deployments = dataset.deployments()
@@ -79,20 +116,14 @@ def activity(
         left_out = _undated(connection, zone, dated)
         cut, kept = overlaps(dataset, dated)
         with registered(connection, activity_given=given, activity_cut=cut, activity_kept=kept):
-            table = connection.sql(_query(dataset, by, at)).to_arrow_table()
             lost = _one(
                 connection,
                 f"""SELECT coalesce(sum(c.windows_scored - o.kept), 0)
                 FROM {joined("coverage", "from_s")} c
                 JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s WHERE {dated}""",
             )
-    about = {
-        "by": by,
-        "time_zone": None if zone == CLOCK else zone,
-        "thresholds": {label: float(thresholds[label]) for label in labels},
-        "windows_left_out": left_out | {"overlapping": int(lost[0])},
-    }
-    return table.replace_schema_metadata({METADATA_KEY: json.dumps(about)})
+            left_out["overlapping"] = int(lost[0])
+            yield Counted(_positive(dataset, at), _scored(at), zone, left_out)
 
 
 def details(table: pa.Table) -> dict[str, Any]:
@@ -144,35 +175,45 @@ def _undated(connection: Any, zone: str, dated: str) -> dict[str, int]:
     return left_out | {"without_deployment" if zone == SITES else "without_utc": int(outside)}
 
 
-def _query(dataset: Dataset, by: By, at: str) -> str:
-    column, bucket = _BUCKETS[by]
-    bucket = bucket.format(at=at)
-    keys = ["site", *(["channel"] if dataset.identity["channel"] == "each" else []), column]
-    names = ", ".join(keys)
-    equal = " AND ".join(f"p.{key} = s.{key}" for key in keys)
+def _positive(dataset: Dataset, at: str) -> str:
     top = ""
     if dataset.identity["task"] == "singlelabel":
         window = "p.site, p.recording, p.channel, p.start_s"
         top = f"QUALIFY row_number() OVER (PARTITION BY {window} ORDER BY score DESC, number) = 1"
-    return f"""
+    return f"""(
         WITH counted AS (
             SELECT p.*, number, threshold FROM predictions p JOIN activity_given USING (label)
             {top or "WHERE score >= threshold"}
-        ), positive AS (
-            SELECT label, {names}, count(*) AS windows FROM (
-                SELECT label, c.site, c.channel, {bucket} AS {column}
-                FROM {joined("counted", "start_s")} c LEFT JOIN activity_cut o ON {SAME}
-                WHERE {at} IS NOT NULL AND score >= threshold
-                AND (o.from_us IS NULL OR o.begin_us + {us("start_s")} >= o.from_us)
-            ) GROUP BY ALL
+        )
+        SELECT label, c.site, c.channel, {at} AS moment
+        FROM {joined("counted", "start_s")} c LEFT JOIN activity_cut o ON {SAME}
+        WHERE {at} IS NOT NULL AND score >= threshold
+        AND (o.from_us IS NULL OR o.begin_us + {us("start_s")} >= o.from_us)
+    )"""
+
+
+def _scored(at: str) -> str:
+    return f"""(
+        SELECT c.site, c.channel, {at} AS moment, coalesce(o.kept, c.windows_scored) AS windows
+        FROM {joined("coverage", "from_s")} c
+        LEFT JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s
+        WHERE {at} IS NOT NULL
+    )"""
+
+
+def _query(dataset: Dataset, by: By, found: Counted) -> str:
+    column, bucket = _BUCKETS[by]
+    keys = ["site", *(["channel"] if dataset.identity["channel"] == "each" else []), column]
+    names = ", ".join(keys)
+    equal = " AND ".join(f"p.{key} = s.{key}" for key in keys)
+    return f"""
+        WITH positive AS (
+            SELECT label, {names}, count(*) AS windows
+            FROM (SELECT *, {bucket} AS {column} FROM {found.positive}) GROUP BY label, {names}
         ), scored AS (
-            SELECT {names}, CAST(sum(windows) AS BIGINT) AS windows FROM (
-                SELECT c.site, c.channel, {bucket} AS {column},
-                    coalesce(o.kept, c.windows_scored) AS windows
-                FROM {joined("coverage", "from_s")} c
-                LEFT JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s
-                WHERE {at} IS NOT NULL
-            ) GROUP BY {names} HAVING sum(windows) > 0
+            SELECT {names}, CAST(sum(windows) AS BIGINT) AS windows
+            FROM (SELECT *, {bucket} AS {column} FROM {found.scored})
+            GROUP BY {names} HAVING sum(windows) > 0
         )
         SELECT g.label, {", ".join(f"s.{key}" for key in keys)},
             coalesce(p.windows, 0) AS windows_positive, s.windows AS windows_scored,
