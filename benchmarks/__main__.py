@@ -14,6 +14,7 @@ NAMES = (
     "open_set",
     "plan",
     "real_sound",
+    "report",
     "scale",
     "status",
     "throughput",

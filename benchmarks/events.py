@@ -24,7 +24,7 @@ from pipeline.commit import commit, staging
 from pipeline.coverage import Account
 from pipeline.identity import NAME
 from pipeline.recording import Place, Recording
-from pipeline.schema import PREDICTIONS, plain
+from pipeline.schema import PREDICTIONS, TABLES, plain
 from pipeline.shard_key import ShardKey
 from pipeline.spans import Span, spans_of
 from pipeline.storage import Folder, to_json
@@ -76,7 +76,7 @@ def make(out: Folder, rule: WindowRule, sites: int, days: int, minutes: int) -> 
             for span in spans_of(recording, Place(site, clock, None, "name"), rule, 24):
                 shards.setdefault(span.key, []).append(span)
         for key, spans in shards.items():
-            with staging(out, key, {}, "benchmark") as stage:
+            with staging(out, key, TABLES, {}, "benchmark") as stage:
                 for span in spans:
                     plan = WindowPlan(rule, frames, RATE)
                     account = Account(span.recording, span.place, plan, None, span.first, span.stop)

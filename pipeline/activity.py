@@ -14,6 +14,7 @@ from pipeline.dataset import Dataset, registered
 from pipeline.deployments import joined, to_table
 from pipeline.overlaps import overlaps, us
 from pipeline.scored import SAME
+from pipeline.text import count
 from pipeline.thresholds import check_thresholds
 
 By = Literal["hour", "date", "diel"]
@@ -80,11 +81,13 @@ class Counted:
 
     `positive`: a row for each positive window, with label, site, channel and its time `moment`.
     `scored`: rows with site, channel, moment and the number of `windows` scored from then on.
-    `zone` says whose times they are, `left_out` what is in neither, as `details` has it.
+    `coverage`: all rows of coverage, with their deployment (`joined`) and moment, null where that
+    is not known. `zone` says whose times they are, `left_out` what is in neither (see `details`).
     """
 
     positive: str
     scored: str
+    coverage: str
     zone: str
     left_out: dict[str, int]
 
@@ -123,7 +126,8 @@ def counted(
                 JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s WHERE {dated}""",
             )
             left_out["overlapping"] = int(lost[0])
-            yield Counted(_positive(dataset, at), _scored(at), zone, left_out)
+            coverage = f"(SELECT *, {at} AS moment FROM {joined('coverage', 'from_s')})"
+            yield Counted(_positive(dataset, at), _scored(at), coverage, zone, left_out)
 
 
 def details(table: pa.Table) -> dict[str, Any]:
@@ -135,6 +139,20 @@ def details(table: pa.Table) -> dict[str, Any]:
     """
     about: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
     return about
+
+
+def left_out_notes(left_out: Mapping[str, int]) -> Iterator[str]:
+    """A sentence for each reason for which scored windows are left out (`details`)."""
+    reasons = {
+        "undated": "their recordings have no date and time",
+        "without_utc": "their recordings do not tell their offset from UTC",
+        "without_deployment": "no deployment tells their time zone",
+        "overlapping": "an earlier recording of the site covers them",
+    }
+    for key, reason in reasons.items():
+        if left_out[key]:
+            verb = "is" if left_out[key] == 1 else "are"
+            yield f"{count(left_out[key], 'scored window')} {verb} left out: {reason}."
 
 
 def _time(connection: Any, zone: str) -> str:

@@ -86,10 +86,10 @@ def report(table: "pa.Table", width: int = 100, *, blocks: bool = True) -> str:
     lines is shown as one line per label and site, with the highest value and its time. `blocks`
     says whether the terminal can show block characters.
     """
-    from pipeline.activity import SITES, details
+    from pipeline.activity import SITES, details, left_out_notes
 
     about = details(table)
-    notes = "".join(f"{fill(note, width)}\n" for note in _notes(about["windows_left_out"]))
+    notes = "".join(f"{fill(note, width)}\n" for note in left_out_notes(about["windows_left_out"]))
     if not table.num_rows:
         return "No scored windows with a time, so there is no activity.\n" + notes
     time = "hour" if about["by"] != "date" else "date"
@@ -110,19 +110,6 @@ def report(table: "pa.Table", width: int = 100, *, blocks: bool = True) -> str:
     else:
         lines = _summary(rows, places, time, width)
     return "\n".join([title, "", *lines, ""]) + (f"\n{notes}" if notes else "")
-
-
-def _notes(left_out: dict[str, int]) -> Iterable[str]:
-    reasons = {
-        "undated": "their recordings have no date and time",
-        "without_utc": "their recordings do not tell their offset from UTC",
-        "without_deployment": "no deployment tells their time zone",
-        "overlapping": "an earlier recording of the site covers them",
-    }
-    for key, reason in reasons.items():
-        if left_out[key]:
-            verb = "is" if left_out[key] == 1 else "are"
-            yield f"{count(left_out[key], 'scored window')} {verb} left out: {reason}."
 
 
 def _cell(value: Any) -> str:

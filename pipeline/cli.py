@@ -25,6 +25,7 @@ COMMANDS = {
     "deployments": ("pipeline.deployments_command", "where and when the sites were, from a table"),
     "activity": ("pipeline.activity_command", "counts per label, site and hour, by effort"),
     "events": ("pipeline.events_command", "when each label was heard, as a table of events"),
+    "report": ("pipeline.report_command", "a page of coverage, activity and scores, for browsers"),
     "sample": ("pipeline.sample_command", "detections to listen to and verify, with their sound"),
     "export": ("pipeline.export_command", "events as the files of other programs"),
 }

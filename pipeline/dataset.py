@@ -65,6 +65,7 @@ def open_dataset(output: str, standing: Standing | None = None) -> Dataset:
     standing = standing or read_standing(out)
     connection = duckdb.connect()
     connection.execute("SET preserve_insertion_order = false")
+    connection.execute("SET enable_progress_bar = false")
     if not out.is_local:
         connection.register_filesystem(DuckFiles(out.fs))
     paths = sorted(key.path for key, commit in standing.commits.items() if commit is not None)

@@ -97,7 +97,7 @@ def detect(options: DetectOptions) -> int:
             pool(job.engine).rest()
         took = time.monotonic() - scoring
         record.add_retries()
-        status = _end(out, plan, options, refs, took, record.values["storage_retries"])
+        status = _end(out, plan, options, refs, took, record)
         # What workers left that were killed.
         clear(out, {run.name for run in living_runs(out, record.name)})
         record.add_retries()
@@ -295,9 +295,9 @@ def _end(
     options: DetectOptions,
     refs: Sequence[ShardRef],
     took: float,
-    retries: Mapping[str, int],
+    record: RunRecord,
 ) -> int:
-    """Prints the summary; gives the exit status."""
+    """Prints the summary, and notes in the record what was done; gives the exit status."""
     standing = read_standing(out)
     undone = {ref.key for ref, shard in read_shards(plan.url) if not _stands(shard, standing)}
     # Predictions are opened where that takes seconds, not hours.
@@ -307,6 +307,8 @@ def _end(
         summary = tallied(standing)
     done_s = sum(ref.seconds for ref in refs if ref.key not in undone)
     done = len(refs) - len(undone)
+    record.values |= {"shards": done, "audio_s": done_s, "scoring_s": round(took, 1)}
+    retries = record.values["storage_retries"]
     print(screen(out, summary, done_s=done_s, took_s=took, shards=done, retries=retries))
     if undone:
         say(

@@ -1,0 +1,78 @@
+"""`dawnchorus report`: a page that shows what a dataset holds."""
+
+import argparse
+
+from model.errors import UserError
+from pipeline import thresholds
+from pipeline.text import count
+
+PAGE = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.description = (
+        "Writes a page that opens in any browser, without a network: what was recorded and what "
+        "was lost, when and where each label was heard, scores, and what the runs cost. The data "
+        "of every plot lie beside it as CSV."
+    )
+    parser.epilog = "Example: dawnchorus report out --output report --threshold 0.5"
+    add = parser.add_argument
+    add("dataset", metavar="OUT", help="the output of dawnchorus detect")
+    add(
+        "--output",
+        metavar="DIR",
+        default="report",
+        help="folder or URL, new or one of a report, which is replaced (default report)",
+    )
+    thresholds.add_arguments(parser)
+    add(
+        "--time-zone",
+        metavar="ZONE",
+        help="put all sites into one zone, such as Europe/Berlin, or `clock` for the recorders' "
+        "clocks (default: each site's own where deployments were given, else the clocks)",
+    )
+    add("--png", action="store_true", help="also pictures of the plots, for papers")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes page, tables and pictures; exit status 0, UserError for bad options."""
+    import io
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+    from textwrap import fill
+
+    import pyarrow.csv
+
+    from pipeline.dataset import open_dataset
+    from pipeline.report import make_report
+    from pipeline.report_page import clock_note, lead, page
+    from pipeline.storage import Folder
+
+    dataset, out = open_dataset(args.dataset), Folder(args.output)
+    limits = thresholds.thresholds_of(dataset, args)
+    bundle = thresholds.bundle_of(dataset, args)
+    report = make_report(dataset, limits, args.time_zone)
+    notes = [f"Made {datetime.now(UTC):%Y-%m-%d} with dawnchorus {version('dawnchorus')}."]
+    if bundle is not None:
+        known = thresholds.threshold_note(bundle, dataset.identity["score_fingerprint"])
+        notes.append(known)
+    title = dataset.folder.url.rstrip("/").rpartition("/")[2]
+    try:
+        if out.exists(PAGE):
+            out.remove("data")
+            out.remove("plots")
+        else:
+            out.require_empty()
+        for name, table in report.tables.items():
+            content = io.BytesIO()
+            pyarrow.csv.write_csv(table, content)
+            out.write(f"data/{name}.csv", content.getvalue())
+        out.write(PAGE, page(report, title, " ".join(notes)).encode())
+    except OSError as error:
+        raise UserError(f"{out.url} cannot be written: {error.strerror or error}.") from error
+    print(fill(lead(report), 100))
+    print(clock_note(report))
+    print(f"Page         {out.at(PAGE)}")
+    print(f"Tables       {out.at('data')} ({count(len(report.tables), 'file')})")
+    return 0
