@@ -38,7 +38,7 @@ def precision_recall(sample: Sample, result: Result) -> bytes:
     places.sort(key=lambda i: -(result.labels[i].average_precision or 0.0))
     half = CURVES // 2
     named = places if len(places) <= CURVES else places[:half] + places[-half:]
-    figure = _figure(6, 4.8)
+    figure = new_figure(6, 4.8)
     axes = figure.subplots()
     colours = colormaps["tab10"]
     handles = []
@@ -74,7 +74,7 @@ def precision_recall(sample: Sample, result: Result) -> bytes:
         for text in legend.get_texts():
             text.set_parse_math(False)
     _grid(axes)
-    return _png(figure)
+    return png(figure)
 
 
 def confusion_matrix(confusion: Int64, rows: Sequence[str], columns: Sequence[str]) -> bytes:
@@ -82,7 +82,7 @@ def confusion_matrix(confusion: Int64, rows: Sequence[str], columns: Sequence[st
     counts = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, counts, out=np.zeros(confusion.shape), where=counts > 0)
     size = float(np.clip(0.42 * len(columns), 2.6, 10))
-    figure = _figure(size + 1.2, size * len(rows) / len(columns) + 0.6)
+    figure = new_figure(size + 1.2, size * len(rows) / len(columns) + 0.6)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     if len(columns) <= NAMES:
@@ -100,7 +100,7 @@ def confusion_matrix(confusion: Int64, rows: Sequence[str], columns: Sequence[st
     axes.tick_params(length=0)
     axes.set(xlabel="top label of the bundle", ylabel="label of the annotations")
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.03, label="share of the row")
-    return _png(figure)
+    return png(figure)
 
 
 def reliability(sample: Sample) -> bytes:
@@ -110,7 +110,7 @@ def reliability(sample: Sample) -> bytes:
     width = len(sample.labels)
     truth, scores = sample.truth[sample.known], sample.scores[:, :width][sample.known]
     share, mean = calibration_curve(truth, scores, n_bins=BINS, strategy="uniform")
-    figure = _figure(5, 5.6)
+    figure = new_figure(5, 5.6)
     upper, lower = figure.subplots(
         2, 1, sharex=True, height_ratios=[3, 1], gridspec_kw={"hspace": 0.08}
     )
@@ -121,7 +121,7 @@ def reliability(sample: Sample) -> bytes:
     lower.set(xlabel="score", ylabel="scores")
     _grid(upper)
     _grid(lower)
-    return _png(figure)
+    return png(figure)
 
 
 def training_curves(histories: Sequence[Sequence[dict[str, Any]]]) -> bytes:
@@ -130,7 +130,7 @@ def training_curves(histories: Sequence[Sequence[dict[str, Any]]]) -> bytes:
 
     names = {name for history in histories for entry in history for name in entry}
     judged = any(name.startswith("val_") for name in names)
-    figure = _figure(9 if judged else 4.5, 3.6)
+    figure = new_figure(9 if judged else 4.5, 3.6)
     panels = figure.subplots(1, 1 + judged, squeeze=False, gridspec_kw={"wspace": 0.28})[0]
     styles = {
         "loss": (panels[0], ":"),
@@ -151,10 +151,11 @@ def training_curves(histories: Sequence[Sequence[dict[str, Any]]]) -> bytes:
     for axes in panels:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _grid(axes)
-    return _png(figure)
+    return png(figure)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches, that no other call knows of."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
@@ -174,7 +175,8 @@ def _short(label: str) -> str:
     return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
+    """A figure as a PNG, cut to what is drawn."""
     content = io.BytesIO()
     with warnings.catch_warnings():
         # A font without the signs of some script shows boxes; the page has the names.

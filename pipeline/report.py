@@ -18,6 +18,9 @@ from pipeline.verification import bin_sql, detections
 STEPS = 20
 """Ranges of the score, of equal width, in which detections are counted."""
 
+NEAR = {"latitude": 1.0, "longitude": 2.0}
+"""Degrees within which sites share a sunrise."""
+
 _SUMS = """sum(seconds_expected) AS seconds_expected, sum(seconds_scored) AS seconds_scored,
     sum(seconds_skipped) AS seconds_skipped"""
 _SHARE = "windows_positive / windows_scored AS activity"
@@ -132,6 +135,16 @@ class Report:
     left_out: Mapping[str, int]
     identity: Mapping[str, Any]
     tables: Mapping[str, pa.Table]
+
+    @property
+    def near_each_other(self) -> bool:
+        """Whether one sunrise does for all sites: within some minutes of each other."""
+        sites = self.tables["sites"].to_pydict()
+        return all(
+            bool(known) and max(known) - min(known) <= widest
+            for name, widest in NEAR.items()
+            for known in [[value for value in sites[name] if value is not None]]
+        )
 
 
 def make_report(

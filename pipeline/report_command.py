@@ -68,6 +68,11 @@ def run(args: argparse.Namespace) -> int:
             content = io.BytesIO()
             pyarrow.csv.write_csv(table, content)
             out.write(f"data/{name}.csv", content.getvalue())
+        if args.png:
+            from pipeline.report_plots import plots
+
+            for name, picture in plots(report):
+                out.write(f"plots/{name}.png", picture)
         out.write(PAGE, page(report, title, " ".join(notes)).encode())
     except OSError as error:
         raise UserError(f"{out.url} cannot be written: {error.strerror or error}.") from error
@@ -75,4 +80,6 @@ def run(args: argparse.Namespace) -> int:
     print(clock_note(report))
     print(f"Page         {out.at(PAGE)}")
     print(f"Tables       {out.at('data')} ({count(len(report.tables), 'file')})")
+    if args.png:
+        print(f"Pictures     {out.at('plots')}")
     return 0

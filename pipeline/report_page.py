@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.activity import CLOCK, SITES, left_out_notes
-from pipeline.report import STEPS, Report
+from pipeline.report import NEAR, STEPS, Report
 from pipeline.text import count
 
 WEB = files("pipeline") / "web"
@@ -107,6 +107,7 @@ def _data(report: Report, about: str) -> dict[str, Any]:
         notes.append(f"{count(left, 'rare label')} can be chosen in no plot: see activity.csv.")
     return {
         "base": base.date(),
+        "near": NEAR,
         "lead": lead(report),
         "clock": clock_note(report),
         "about": about,

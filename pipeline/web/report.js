@@ -95,6 +95,9 @@ async function main() {
   const draw = () => {
     const view = new View(data, Number(site.value), Number(label.value || 0)), c = colours();
     tiles(view);
+    const name = data.labels[view.label]?.name;
+    for (const [id, title] of [["activity-title", "Activity"], ["scores-title", "Scores"]])
+      document.getElementById(id).textContent = name ? `${title}: ${name}` : title;
     for (const figure of figures) figure.draw(view, c);
   };
   const told = () => {

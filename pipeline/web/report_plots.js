@@ -124,11 +124,10 @@ function heat(view, c, values, { unit, format, zero, sun, table }) {
 }
 
 function sunLines(view) {
-  const spread = (name) => {
-    const known = view.sites.map((site) => site[name]).filter((x) => x !== null);
-    return known.length ? Math.max(...known) - Math.min(...known) : NaN;
-  };
-  const near = spread("latitude") <= 1 && spread("longitude") <= 2;
+  const near = Object.entries(view.data.near).every(([name, widest]) => {
+    const known = view.sites.map((site) => site[name]).filter((degrees) => degrees !== null);
+    return known.length && Math.max(...known) - Math.min(...known) <= widest;
+  });
   if (!near) return [];
   return ["sunrise", "sunset"].map((name) => {
     const points = new Map();
@@ -173,7 +172,7 @@ function diel(view, c) {
     color: single ? [c.accent] : [c.fg, ...c.lines],
     legend: single ? undefined : { type: "scroll", top: 0, textStyle: { color: c.muted, fontSize: 13 }, formatter: (x) => shown(x) },
     xAxis: hourAxis(c),
-    yAxis: axis(c, { type: "value", min: 0, axisLabel: { color: c.muted, fontSize: 13, formatter: percent } }),
+    yAxis: axis(c, { type: "value", min: 0, axisLabel: { color: c.muted, fontSize: 13, formatter: (x) => (100 * x).toLocaleString("en") + " %" } }),
     series: lines.map(([name, found], i) => ({
       name, type: single ? "bar" : "line", data: share(found), showAllSymbol: true, symbolSize: 5,
       lineStyle: { width: i ? 1.5 : 3 }, z: i ? 2 : 3,
