@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from frictionless import Package
-from jsonschema import Draft7Validator
+from jsonschema import Draft7Validator, ValidationError
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
@@ -96,7 +96,7 @@ def test_the_validation_sees_what_is_wrong(package: Path, tmp_path: Path) -> Non
         text = (wrong / name).read_text()
         assert old in text
         (wrong / name).write_text(text.replace(old, new))
-        with pytest.raises(Exception, match=r"."):
+        with pytest.raises((AssertionError, ValidationError)):
             validate(wrong)
         shutil.rmtree(wrong)
 

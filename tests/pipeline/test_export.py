@@ -2,9 +2,11 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -22,6 +24,7 @@ from tests.pipeline.exported import (
     LABELS,
     LINE,
     RECORDINGS,
+    deploy,
     export_to,
     has_no_formula,
     of_events,
@@ -225,3 +228,25 @@ def test_a_line_break_in_a_name_is_exact_only_where_train_reads_it(
         (file,) = (tmp_path / kind).glob("*.csv")
         sites = {row[column].strip() for row in read_csv(file)}
         assert (LINE if kind == "csv" else LINE.replace("\n", " ")) in sites
+
+
+def test_each_channel(bundle: Path, tmp_path: Path) -> None:
+    write(tmp_path / "audio/A/20240601_050000.wav", np.stack([tone(2), tone(2, 2000)], axis=1))
+    given = ["--input", str(tmp_path / "audio"), "--model", str(bundle), "--min-score", "0"]
+    out = tmp_path / "out"
+    assert main(["detect", *given, "--output", str(out), "--channel", "each"]) == 0
+    deploy(out, tmp_path / "t.csv", (("A", "utc", "", 1.0, 2.0),))
+    for kind in ("kaleidoscope", "camtrap", "dwc", "geojson"):
+        assert export_to(tmp_path / kind, out, kind) == 0
+    rows = read_csv(tmp_path / "kaleidoscope/cluster.csv")
+    assert [row["CHANNEL"] for row in rows] == ["0"] * 3 + ["1"] * 3
+    rows = read_csv(tmp_path / "camtrap/observations.csv")
+    assert [row["observationTags"][-9:] for row in rows] == ["channel:0"] * 3 + ["channel:1"] * 3
+    assert len(read_csv(tmp_path / "camtrap/media.csv")) == 1
+    rows = read_csv(tmp_path / "dwc/occurrence.csv")
+    assert [row["eventRemarks"][-11:] for row in rows] == [", channel 0"] * 3 + [", channel 1"] * 3
+    assert {row["samplingEffort"] for row in rows} == {"2.0 s of the recording scored"}
+    assert len({row["occurrenceID"] for row in rows}) == 6
+    (site,) = json.loads((tmp_path / "geojson/sites.geojson").read_text())["features"]
+    assert site["properties"]["hours_scored"] == round(2 / 3600, 4)
+    assert set(site["properties"]["events"].values()) == {2}
