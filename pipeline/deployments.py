@@ -223,9 +223,10 @@ def joined(source: str, seconds: str) -> str:
     `source` has site, start_clock and start_utc; `seconds` is its column of where a row starts in
     its recording. A relation `deployments` (see `to_table`) must be there. A row's deployment is
     that of its site whose days hold the day of its start_clock. Further columns, null where not
-    known: `clock`, `time_zone` and `first_day` of the deployment; `clock_utc`, what the deployment
-    makes of start_clock, and `utc`, start_utc or else clock_utc (TIMESTAMP WITH TIME ZONE);
-    `site_time`, utc in the deployment's time zone (TIMESTAMP).
+    known: `clock`, `time_zone` and `first_day` of the deployment, and its position, `site_latitude`
+    and `site_longitude`; `clock_utc`, what the deployment makes of start_clock, and `utc`,
+    start_utc or else clock_utc (TIMESTAMP WITH TIME ZONE); `site_time`, utc in the deployment's
+    time zone (TIMESTAMP).
 
     A clock that follows a zone does not jump within a recording: time is converted at the
     recording's start and runs on from there. A start in the hour that comes twice is taken for
@@ -233,6 +234,7 @@ def joined(source: str, seconds: str) -> str:
     """
     return f"""(
         SELECT s.*, d.clock, d.time_zone, d.first_day,
+            d.latitude AS site_latitude, d.longitude AS site_longitude,
             to_microseconds(CAST(coalesce({seconds}, 0) * 1e6 AS BIGINT)) AS elapsed,
             CASE d.clock
                 WHEN 'utc' THEN timezone('UTC', start_clock)

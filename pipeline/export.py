@@ -1,87 +1,40 @@
-"""Events as the files of other programs, one for each recording."""
+"""Events as the files of other programs and data portals."""
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import groupby
-from pathlib import PurePosixPath
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import pyarrow as pa
 
+from pipeline.camtrap import write_camtrap
+from pipeline.darwin_core import write_darwin_core
+from pipeline.dataset import Dataset
+from pipeline.event_table import write_event_table
+from pipeline.export_kind import Write, Written
+from pipeline.geojson import write_geojson
+from pipeline.kaleidoscope import write_kaleidoscope
+from pipeline.selections import FORMS, writer_of
 from pipeline.storage import Folder
 
-Row = Mapping[str, Any]
-"""An event, as `pipeline.events.SCHEMA` has it."""
-Band = tuple[float, float]
-"""The lowest and highest frequency that the network hears, in Hz."""
-
-_BREAKS = re.compile(r"[\t\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
-RAVEN = (
-    *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
-    *("Low Freq (Hz)", "High Freq (Hz)", "Begin File", "Annotation", "Score"),
-)
-"""The columns of Raven's selection tables, its own six and ours."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of file: how its name ends, and how it is written."""
-
-    ending: str
-    write: Callable[[str, list[Row], Band], str]
-
-
-def raven_table(recording: str, events: list[Row], band: Band) -> str:
-    """A selection table of Raven's (Raven Pro User's Manual, "Selection tables")."""
-    lines: list[tuple[str, ...]] = [RAVEN]
-    for number, event in enumerate(events, 1):
-        place = str(number), "Spectrogram 1", str((event["channel"] or 0) + 1)
-        times = f"{event['start_s']:.6f}", f"{event['end_s']:.6f}"
-        about = _line(PurePosixPath(recording).name), _line(event["label"])
-        lines.append((*place, *times, *(f"{hertz:g}" for hertz in band), *about, _score(event)))
-    return "".join("\t".join(line) + "\n" for line in lines)
-
-
-def audacity_labels(recording: str, events: list[Row], band: Band) -> str:
-    """A label track of Audacity's (its manual, "Importing and Exporting Labels")."""
-    return "".join(
-        f"{event['start_s']:.6f}\t{event['end_s']:.6f}\t{_line(event['label'])} {_score(event)}\n"
-        for event in events
-    )
-
-
-KINDS = {
-    "raven": Kind(".Table.{}.selections.txt", raven_table),
-    "audacity": Kind(".labels.{}.txt", audacity_labels),
+KINDS: dict[str, Write] = {
+    **{name: writer_of(form) for name, form in FORMS.items()},
+    "kaleidoscope": write_kaleidoscope,
+    "csv": write_event_table,
+    "geojson": write_geojson,
+    "camtrap": write_camtrap,
+    "dwc": write_darwin_core,
 }
+"""What writes each kind of export."""
+OF_SITES = frozenset({"geojson"})
+"""Kinds that tell something of sites at which nothing was heard."""
 
 
-def export(
-    tables: Iterable[pa.Table], kind: Kind, out: Folder, band: Band
-) -> Iterator[tuple[str, int]]:
-    """Writes a file for each recording that has events; gives its name and their number.
+def export(dataset: Dataset, tables: Iterable[pa.Table], kind: str, out: Folder) -> Written:
+    """Writes a dataset's events, as `pipeline.events.events` gives them, in one of `KINDS`.
 
-    Files lie in `out` as recordings lie under their root. Of recordings whose names differ only in
-    their extension the files are numbered. Raises OSError where storage fails.
+    Without events nothing is written, but for kinds `OF_SITES`. Raises as `Write` says.
     """
-    rows = (row for table in tables for row in table.to_pylist())
-    numbers: Counter[str] = Counter()
-    for recording, found in groupby(rows, key=lambda row: str(row["recording"])):
-        events = list(found)
-        stem = str(PurePosixPath(recording).with_suffix(""))
-        numbers[stem] += 1
-        name = stem + kind.ending.format(numbers[stem])
-        text = kind.write(recording, events, band)
-        out.write(name, text.encode("utf-8", "surrogateescape"))
-        yield name, len(events)
-
-
-def _line(text: str) -> str:
-    """A text that stays in its cell."""
-    return _BREAKS.sub(" ", text)
-
-
-def _score(event: Row) -> str:
-    return f"{event['score']:.4f}"
+    filled: Iterator[pa.Table] = (table for table in tables if len(table))
+    first = next(filled, None)
+    if first is None and kind not in OF_SITES:
+        return Written(0, 0, 0)
+    return KINDS[kind](dataset, filled if first is None else chain([first], filled), out)

@@ -7,19 +7,33 @@ from pipeline import thresholds
 from pipeline.events_command import add_event_arguments
 from pipeline.text import count
 
-PROGRAMS = ("raven", "audacity")
+KINDS = {
+    "raven": "Raven's selection tables, one for each recording",
+    "audacity": "Audacity's label tracks, one for each recording",
+    "birdnet-csv": "BirdNET-Analyzer's results, one CSV for each recording",
+    "kaleidoscope": "Kaleidoscope's cluster.csv",
+    "csv": "the table that train --annotations takes",
+    "geojson": "sites on a map, with hours scored and events of each label",
+    "camtrap": "a Camtrap DP data package",
+    "dwc": "a Darwin Core Archive of occurrences, for GBIF",
+}
+"""What `--to` takes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.description = (
-        "Writes events above their thresholds as files that other programs open with the "
-        "recording: Raven's selection tables, or Audacity's label tracks. One file for each "
-        "recording that has events, in folders like those of the recordings."
+        "Writes events above their thresholds as files for other programs and for data portals. "
+        "Times and positions are what dawnchorus deployments was told."
     )
     parser.epilog = "Example: dawnchorus export out --to raven --output tables"
     parser.add_argument("dataset", metavar="OUT", help="the output of dawnchorus detect")
-    parser.add_argument("--to", choices=PROGRAMS, required=True, help="the program")
+    parser.add_argument(
+        "--to",
+        choices=list(KINDS),
+        required=True,
+        help="; ".join(f"{kind}: {text}" for kind, text in KINDS.items()),
+    )
     parser.add_argument(
         "--output", metavar="DIR", required=True, help="folder or URL, new or empty"
     )
@@ -31,24 +45,22 @@ def run(args: argparse.Namespace) -> int:
     from model.events import EventRule
     from pipeline.dataset import open_dataset
     from pipeline.events import events
-    from pipeline.export import KINDS, export
+    from pipeline.export import export
     from pipeline.storage import Folder
 
     rule = EventRule(args.merge_gap, args.min_duration, args.centre)
     dataset = open_dataset(args.dataset)
     limits = thresholds.thresholds_of(dataset, args)
     out = Folder(args.output)
-    front_end = dataset.bundle().front_end
-    band = (front_end.fmin, front_end.fmax or front_end.sample_rate / 2)
     found = events(dataset, limits, rule, args.label)
-    files = rows = 0
     try:
         out.require_empty()
-        for _, number in export(found, KINDS[args.to], out, band):
-            files, rows = files + 1, rows + number
+        written = export(dataset, found, args.to, out)
     except OSError as error:
         raise UserError(f"{out.url} cannot be written: {error.strerror or error}.") from error
-    print(f"{count(rows, 'event')} in {count(files, 'recording')}")
-    if files:
-        print(f"Written: {out.url} ({count(files, 'file')})")
+    print(f"{count(written.events, 'event')} in {count(written.recordings, 'recording')}")
+    for note in written.notes:
+        print(note)
+    if written.files:
+        print(f"Written: {out.url} ({count(written.files, 'file')})")
     return 0

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -160,6 +161,22 @@ class Folder:
                 os.replace(temporary, self.at(name))
         else:
             ask(self.fs, "pipe_file", self.at(name), content)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A file written bit by bit, which appears whole after the block, if that ends well.
+
+        In a bucket it lies on this machine's disk until then.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.is_local:
+                path = stack.enter_context(self._temporary(name))
+            else:
+                place = tempfile.TemporaryDirectory(prefix="dawnchorus-")
+                path = os.path.join(stack.enter_context(place), "file")
+            with open(path, "wb") as file:
+                yield file
+            self.place(path, name, replace=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file whole, readable by people."""

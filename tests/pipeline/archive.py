@@ -1,6 +1,6 @@
 """Small archives of real audio files and a tiny real bundle, for the tests of the job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ def tiny_bundle(
     seed: int = 0,
     threshold: float = 0.5,
     rejects: bool = False,
+    labels: Sequence[str] = LABELS,
 ) -> Bundle:
     """A bundle of the paper's shape with few filters, untrained but for its seed: 1-s windows.
 
@@ -34,12 +35,12 @@ def tiny_bundle(
     keras.utils.set_random_seed(seed)
     front_end = FrontEnd(RATE, 1.0, 256, default_hop_length(RATE, 1.0), 128)
     small = Architecture(filters=(2, 2, 4, 4))
-    network = build_network(small, front_end, len(LABELS), task, mean=-40, variance=400)
+    network = build_network(small, front_end, len(labels), task, mean=-40, variance=400)
     rejecter = None
     if rejects:
-        far = rejecter_of(front_end, len(LABELS), 8, task)
+        far = rejecter_of(front_end, len(labels), 8, task)
         rejecter = replace(far, means=far.means + np.float32(1e4))
-    return bundle_of(folder, [network], front_end, LABELS, task, rejecter, threshold)
+    return bundle_of(folder, [network], front_end, labels, task, rejecter, threshold)
 
 
 def tone(seconds: float, hertz: float = 1000, rate: int = RATE, seed: int = 0) -> np.ndarray:

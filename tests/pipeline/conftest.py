@@ -65,6 +65,25 @@ def out(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "out"))
 
 
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of `make_hostile`, without deployments; for reading."""
+    from tests.pipeline.exported import make_hostile
+
+    return make_hostile(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="session")
+def placed(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with deployments of all sites; for reading."""
+    from tests.pipeline.exported import deploy
+
+    top = tmp_path_factory.mktemp("placed")
+    out = Path(shutil.copytree(hostile, top / "out"))
+    deploy(out, top / "deployments.csv")
+    return out
+
+
 @pytest.fixture
 def proxy(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A proxy before the GCS server, which this process and its children then talk to."""

@@ -1,0 +1,49 @@
+"""CSV files for other programs: whole or not at all, and no formula in them."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline.storage import Folder
+
+_BREAKS = re.compile(r"[\t\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def line(text: str) -> str:
+    """A text that stays on its line and in its cell."""
+    return _BREAKS.sub(" ", text)
+
+
+def no_formula(text: str, before: str = " ") -> str:
+    """A text that a spreadsheet takes for no formula: of one that begins like it, `before` it.
+
+    Readers that strip cells, such as `model.tables`, give the text as it was. Before a path `./`
+    changes nothing. (OWASP, "CSV Injection": = + - @, tab and carriage return begin formulas.)
+    """
+    return before + text if text.startswith(_FORMULA) else text
+
+
+def cell(text: str) -> str:
+    """A name that people gave, as a cell: on one line, and no formula."""
+    return no_formula(line(text))
+
+
+@contextmanager
+def csv_file(
+    out: Folder, name: str, columns: Sequence[str]
+) -> Iterator[Callable[[Iterable[Any]], Any]]:
+    """A function that writes rows to a new CSV file (RFC 4180), in UTF-8 with a header.
+
+    The file appears when the block ends well, and not at all otherwise.
+    """
+    with out.writing(name) as binary:
+        text = io.TextIOWrapper(binary, "utf-8", "surrogateescape", newline="")
+        writer = csv.writer(text)  # It quotes the characters of its line ends, CR and LF, alone.
+        writer.writerow(columns)
+        yield writer.writerow
+        text.flush()
+        text.detach()
