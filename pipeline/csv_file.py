@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline.storage import Folder
 
 _BREAKS = re.compile(r"[\t\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
@@ -30,6 +33,17 @@ def no_formula(text: str, before: str = " ") -> str:
 def cell(text: str) -> str:
     """A name that people gave, as a cell: on one line, and no formula."""
     return no_formula(line(text))
+
+
+def guarded(table: pa.Table) -> pa.Table:
+    """A table with `no_formula` in each cell of text, to be written as CSV."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type):
+            texts = table.column(at).cast(pa.string())
+            danger = pc.match_substring_regex(texts, r"^[=+\-@\t\r]")
+            spaced = pc.binary_join_element_wise(" ", texts, "")
+            table = table.set_column(at, field.name, pc.if_else(danger, spaced, texts))
+    return table
 
 
 @contextmanager

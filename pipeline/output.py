@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def writer(output: str) -> Write:
     """A function that writes tables of a schema, one after the other, and gives their rows.
 
-    The file may be a URL, and appears whole or not at all. UserError for another ending, at once,
+    The file may be a URL, and appears whole or not at all. In CSV no text is a formula
+    (`pipeline.csv_file`). UserError for another ending, at once,
     or if it cannot be written.
     """
     suffix = PurePosixPath(output).suffix.lower()
@@ -34,6 +35,8 @@ def writer(output: str) -> Write:
         import fsspec.core
         import pyarrow.csv
         import pyarrow.parquet
+
+        from pipeline.csv_file import guarded
 
         rows = 0
         try:
@@ -46,7 +49,8 @@ def writer(output: str) -> Write:
                     sink = pyarrow.csv.CSVWriter(stream, schema)
                 with sink:
                     for table in tables:
-                        sink.write_table(table.cast(schema))
+                        shown = table if suffix == ".parquet" else guarded(table)
+                        sink.write_table(shown.cast(schema))
                         rows += table.num_rows
         except OSError as error:
             raise UserError(f"{output} cannot be written: {error.strerror or error}.") from error

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import deployments
 from pipeline.activity import counted
 from pipeline.dataset import Dataset
 from pipeline.run_record import read_runs
@@ -158,8 +157,6 @@ def make_report(
     """
     connection = dataset.connection
     with counted(dataset, thresholds, time_zone) as found:
-        places = deployments.to_table(dataset.deployments() or ())
-        connection.register("report_deployments", places)
         _relations(dataset, found.positive, found.scored, found.coverage)
         tables: dict[str, pa.Table] = {}
         for name, query in _TABLES.items():
@@ -179,11 +176,9 @@ def _relations(dataset: Dataset, positive: str, scored: str, coverage: str) -> N
             FROM {positive} GROUP BY ALL""",
         "scored": f"""SELECT site, {hour} AS hour, CAST(sum(windows) AS BIGINT) AS windows
             FROM {scored} GROUP BY ALL HAVING sum(windows) > 0""",
-        "coverage": f"""SELECT c.*, {hour} AS hour,
-                coalesce(d.latitude, c.latitude) AS place_latitude,
-                coalesce(d.longitude, c.longitude) AS place_longitude
-            FROM {coverage} c LEFT JOIN report_deployments d ON c.site = d.site
-            AND c.clock = d.clock AND c.first_day IS NOT DISTINCT FROM d.first_day""",
+        "coverage": f"""SELECT *, {hour} AS hour,
+            coalesce(site_latitude, latitude) AS place_latitude,
+            coalesce(site_longitude, longitude) AS place_longitude FROM {coverage}""",
     }.items():
         dataset.connection.execute(f"CREATE OR REPLACE TEMP TABLE report_{name} AS {query}")
 

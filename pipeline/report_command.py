@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     import pyarrow.csv
 
+    from pipeline.csv_file import guarded
     from pipeline.dataset import open_dataset
     from pipeline.report import make_report
     from pipeline.report_page import clock_note, lead, page
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             out.require_empty()
         for name, table in report.tables.items():
             content = io.BytesIO()
-            pyarrow.csv.write_csv(table, content)
+            pyarrow.csv.write_csv(guarded(table), content)
             out.write(f"data/{name}.csv", content.getvalue())
         if args.png:
             from pipeline.report_plots import plots
