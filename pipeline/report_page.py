@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.activity import CLOCK, SITES, left_out_notes
 from pipeline.report import NEAR, STEPS, Report
+from pipeline.summary import duration
 from pipeline.text import count
 
 WEB = files("pipeline") / "web"
@@ -59,7 +60,7 @@ def clock_note(report: Report) -> str:
 def lead(report: Report) -> str:
     """A sentence that says what the dataset holds."""
     sites = report.tables["sites"].to_pylist()
-    scored = sum(row["seconds_scored"] for row in sites) / 3600
+    scored = duration(sum(row["seconds_scored"] for row in sites))
     recordings = sum(row["recordings"] for row in sites)
     dated = [row for row in sites if row["first"] is not None]
     days = ""
@@ -69,7 +70,7 @@ def lead(report: Report) -> str:
     channels = ", each channel by itself" if report.identity.get("channel") == "each" else ""
     return (
         f"{count(recordings, 'recording')} at {count(len(sites), 'site')}{days}: "
-        f"{scored:,.1f} hours scored{channels}, in windows of {report.identity['window_s']:g} s."
+        f"{scored} scored{channels}, in windows of {report.identity['window_s']:g} s."
     )
 
 

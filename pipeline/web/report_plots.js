@@ -140,7 +140,7 @@ function sunLines(view) {
 function effort(view, c) {
   const values = Float64Array.from(view.expected, (e, at) => (e > 0 ? view.scored[at] / 60 : NaN));
   const { option, most } = heat(view, c, values, {
-    unit: "Minutes scored by date and hour", format: (x) => number(x, 0) + " min", zero: true, sun: sunLines(view),
+    unit: "Minutes scored by date and hour", format: (x) => number(x, x < 10 ? 1 : 0) + " min", zero: true, sun: sunLines(view),
     table: (at) => `${view.date(Math.floor(at / 24))}, ${two(at % 24)} h<br>${number(view.scored[at] / 60, 1)} min scored of ${number(view.expected[at] / 60, 1)}`,
   });
   const rows = [];
