@@ -20,6 +20,7 @@ NAMES = (
     "throughput",
     "training",
     "tuning",
+    "verified",
 )
 
 if __name__ == "__main__":
