@@ -13,8 +13,9 @@ from model.sound import Sound
 Float32 = npt.NDArray[np.float32]
 BLOCK_S = 10
 """Seconds that are read at a time."""
-FRAME_S = 0.02
-"""Length of a spectrogram's frames, which overlap by three quarters."""
+FRAME_S, MOST_FRAME = 0.02, 1024
+"""Length of a spectrogram's frames, which overlap by three quarters, and the most samples of one:
+calls of bats are shorter than those of birds."""
 RANGE_DB = 80
 INCHES, DPI = (8.0, 3.2), 150
 AXES = (0.07, 0.15, 0.915, 0.815)
@@ -59,13 +60,16 @@ def slowed_wav(path: str, channel: int | None, slow: int) -> tuple[bytes, int]:
 
     Slowed by time expansion: all frequencies are divided too, so that ultrasound can be heard.
     `channel` None is the mean of all. Gives the clip's own rate in Hz besides. Raises AudioError
-    or OSError for a file that cannot be read, ValueError for a channel that it does not have and
-    for one that is too long.
+    or OSError for a file that cannot be read, ValueError for one that is cut short or too long,
+    or has no such channel.
     """
-    samples, rate, _ = read_clip(path, 0, MOST_PLAY_S / slow, 1)
+    samples, rate, _ = read_clip(path, 0, MOST_PLAY_S / slow, 1)  # A second more than is played.
     if len(samples) > MOST_PLAY_S / slow * rate:
         raise ValueError(f"the clip is too long to be played {slow} times slower")
-    if not len(samples):
+    promised = soundfile.info(path).frames
+    if len(samples) < promised:
+        raise ValueError(f"the clip is damaged: of {promised} samples, {len(samples)} are left")
+    if not promised:
         raise ValueError("the clip holds no sound")
     if channel is not None and channel >= samples.shape[1]:
         raise ValueError(f"the clip has no channel {channel}")
@@ -86,7 +90,7 @@ def draw_spectrogram(
     from matplotlib.figure import Figure
 
     mono = samples.mean(axis=1)
-    size = min(len(mono), max(16, round(FRAME_S * rate)))
+    size = min(len(mono), MOST_FRAME, max(16, round(FRAME_S * rate)))
     figure = Figure(figsize=INCHES, dpi=DPI)
     axes = figure.add_axes(AXES)
     end_s = at_s + len(mono) / rate
@@ -104,7 +108,7 @@ def draw_spectrogram(
             vmin=top - RANGE_DB,
             vmax=top,
             cmap="magma",
-            interpolation="nearest",
+            interpolation="antialiased",  # More frames than pixels must not lose calls.
         )
     for bound in bounds:
         axes.axvline(bound, color="white", linewidth=1, linestyle="--")

@@ -43,9 +43,9 @@ class DrawnSample:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         table = read_table(folder / TABLE)
+        columns = _Columns(table)
         if not table.rows:
             raise UserError(f"{table.path} has no rows; there is nothing to review.")
-        columns = _Columns(table)
         self.columns = table.columns
         self.rows = tuple(columns.drawn(row) for row in table.rows)
         self.stated = tuple(

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+import soundfile
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -33,10 +34,11 @@ PAGES = {
     "/review_clip.js": ("review_clip.js", "text/javascript"),
     "/review_page.js": ("review_page.js", "text/javascript"),
     "/review.css": ("review.css", "text/css"),
+    "/review.svg": ("review.svg", "image/svg+xml"),
 }
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob:; media-src blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
 HEADERS = {
@@ -47,7 +49,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-SHOWN = ("site", "start_clock", "problem")
+SHOWN = ("site", "start_clock")
 """Columns that the page shows besides the detection. Not the score: who knows it hears it."""
 
 
@@ -85,7 +87,7 @@ class Review:
         rows = [
             asdict(row.detection)
             | {name: row.cells.get(name, "") for name in SHOWN}
-            | {"has_clip": bool(row.clip), "clip_start": row.clip_start}
+            | {"clip_start": row.clip_start}
             for row in self.sample.rows
         ]
         return {
@@ -143,7 +145,7 @@ class Review:
         channel = self.sample.rows[number].detection.channel
         try:
             content, rate = await asyncio.to_thread(slowed_wav, str(path), channel, int(slow))
-        except (AudioError, OSError, ValueError) as error:
+        except (AudioError, OSError, ValueError, soundfile.LibsndfileError) as error:
             said = error.message if isinstance(error, AudioError) else error
             raise UserError(f"The clip cannot be played: {said}.") from error
         headers = {"Clip-Rate": str(rate)}

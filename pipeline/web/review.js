@@ -1,6 +1,6 @@
 // The page of a review. All text from tables and people goes in as textContent, never as markup.
 
-import { fetchAhead, louder, openPlayer, play, showClip, slower, togglePlay } from "./review_clip.js";
+import { fetchAhead, louder, openPlayer, showClip, slower, togglePlay } from "./review_clip.js";
 import { askJson, at, clockTime, recall, remember, say } from "./review_page.js";
 
 const noMark = { verdict: null, other_label: "", comment: "" };
@@ -61,7 +61,7 @@ function showDetails() {
   const parts = [told.recording, `${clockTime(told.start, 1)} to ${clockTime(told.end, 1)}`];
   if (told.start_clock) parts.push(told.start_clock.replace(/\.0+$/, ""));
   if (told.channel !== null) parts.push(`channel ${told.channel}`);
-  if (told.site) parts.unshift(told.site);
+  if (told.site && !told.recording.includes(told.site)) parts.unshift(told.site);
   at("where").textContent = parts.join("  ·  ");
 }
 
@@ -70,8 +70,8 @@ async function show(number) {
   closeForms();
   showDetails();
   refresh();
-  if (!(await showClip(number))) return;
-  if (auto) play();
+  await showClip(number, auto);
+  if (row !== number) return;
   const next = nextToJudge();
   if (next !== null && next !== row) fetchAhead(next);
 }
@@ -149,7 +149,11 @@ function go(by) {
 // --- Forms and dialogs
 
 function closeForms() {
-  for (const form of document.querySelectorAll("main form")) form.hidden = true;
+  for (const form of document.querySelectorAll("main form")) {
+    // Else the browser takes the focus away later, perhaps when the form is open again.
+    if (form.contains(document.activeElement)) document.activeElement.blur();
+    form.hidden = true;
+  }
 }
 
 function openForm(id, input, value) {

@@ -12,16 +12,21 @@ let row = 0;
 let slow = 1;
 let gain = 0;
 let startAt = 0; // share of the clip at which playing begins
+let wanted = false; // whether it is to play, once it is there
+let loads = 0;
 let loaded = null; // the clip that is shown
 let graph = null; // Web Audio's nodes, once something was played
 
-/** Shows the clip of a row; gives whether it is still the one that is wanted. */
-export async function showClip(number) {
-  stop();
+/** Shows the clip of a row, and plays it at once or not. */
+export async function showClip(number, atOnce) {
+  audio.pause();
   row = number;
   startAt = 0;
-  await load();
-  return row === number;
+  wanted = atOnce;
+  // Nobody must see the last clip under the next one's label.
+  for (const id of ["picture", "trouble", "cursor"]) at(id).hidden = true;
+  for (const id of ["kilohertz", "seconds"]) at(id).replaceChildren();
+  await load(0);
 }
 
 /** Fetches a row's clip, which will be wanted next. */
@@ -63,34 +68,33 @@ async function fetchClip(number, slowness) {
 
 // --- Picture
 
-/** Fetches sound and picture of the row, and shows them unless another was asked for meanwhile. */
-async function load() {
-  const wanted = [row, slow].join();
+/** Fetches what is wanted and shows it, unless other is wanted meanwhile; plays from a share on. */
+async function load(from) {
+  const turn = ++loads;
   loaded = null;
-  const waiting = setTimeout(() => at("plot").classList.add("waiting"), 300);
   const clip = await clipOf(row, slow);
-  clearTimeout(waiting);
-  if (wanted !== [row, slow].join()) return;
+  if (turn !== loads) return;
+  audio.removeAttribute("src");
+  audio.load();
+  if (clip.sound) {
+    const ready = new Promise((done) => {
+      audio.onloadedmetadata = () => done(true);
+      audio.onerror = () => done(false);
+    });
+    audio.src = clip.sound;
+    if (!(await ready)) clip.trouble = "This browser cannot play the clip.";
+    if (turn !== loads) return;
+  }
   loaded = clip;
   at("picture").hidden = !clip.picture;
   at("picture").src = clip.picture;
   at("picture").alt = clip.picture ? `Spectrogram of ${sample.rows[row].label}` : "";
-  audio.removeAttribute("src");
-  audio.load();
-  if (clip.sound) {
-    audio.src = clip.sound;
-    const ready = await new Promise((done) => {
-      audio.onloadedmetadata = () => done(true);
-      audio.onerror = () => done(false);
-    });
-    if (loaded !== clip) return;
-    if (!ready) clip.trouble = "This browser cannot play the clip.";
-  }
   at("trouble").hidden = !clip.trouble && Boolean(clip.picture);
   at("trouble").textContent = clip.trouble || "There is no picture of this clip.";
   at("play").disabled = Boolean(clip.trouble);
   placePicture();
-  moveCursor();
+  if (wanted) play(from);
+  else stop();
 }
 
 /** Cuts the picture to its axes, whose ticks are written here: they stay readable at any size. */
@@ -111,10 +115,11 @@ function placePicture() {
   for (const value of ticks(0, top, 5)) {
     addTick("kilohertz", "bottom", value / top, value ? `${value}` : "kHz");
   }
-  for (const value of ticks(began, began + length, at("plot").clientWidth / 120)) {
+  for (const value of ticks(began, began + length, at("plot").clientWidth / 80)) {
     const share = (value - began) / length;
     if (share > 0.03 && share < 0.97) {
-      addTick("seconds", "left", share, clockTime(value, Number.isInteger(value) ? 0 : 1));
+      const digits = `${value}`.split(".")[1]?.length ?? 0;
+      addTick("seconds", "left", share, clockTime(value, digits));
     }
   }
 }
@@ -159,33 +164,41 @@ function openGraph() {
   setGain(gain);
 }
 
-export async function play() {
-  if (!loaded?.sound || loaded.trouble) return;
+async function play(from) {
+  wanted = true;
+  if (!loaded) return; // It plays once it is there.
+  if (loaded.trouble) {
+    stop();
+    return;
+  }
   if (!graph) openGraph();
   graph.context.resume();
-  audio.currentTime = startAt * audio.duration;
+  audio.currentTime = from * audio.duration;
   try {
     await audio.play();
   } catch (error) {
-    if (error.name === "NotAllowedError") say("Press space to play: the browser waits for a key.");
+    if (error.name !== "NotAllowedError") return; // Another clip came meanwhile.
+    stop();
+    say("Press space to play: the browser waits for a key.");
   }
 }
 
 function stop() {
+  wanted = false;
   audio.pause();
-  if (audio.duration) audio.currentTime = startAt * audio.duration;
+  if (loaded?.sound && !loaded.trouble) audio.currentTime = startAt * audio.duration;
   moveCursor();
 }
 
 export function togglePlay() {
-  if (audio.paused) play();
-  else stop();
+  if (wanted) stop();
+  else play(startAt);
 }
 
 function moveCursor() {
-  const fits = at("plot").classList.contains("seekable") && audio.duration > 0 && loaded;
+  const fits = loaded && at("plot").classList.contains("seekable");
   at("cursor").hidden = !fits;
-  at("playing").textContent = audio.paused ? "▶ Play" : "■ Stop";
+  at("playing").textContent = wanted ? "■ Stop" : "▶ Play";
   at("time").value = "";
   if (fits) {
     at("cursor").style.left = `${(100 * audio.currentTime) / audio.duration}%`;
@@ -198,19 +211,14 @@ audio.onplay = moveCursor;
 audio.onpause = moveCursor;
 audio.onended = stop;
 
-async function setSlow(times) {
-  const wasPlaying = !audio.paused;
-  const share = wasPlaying ? audio.currentTime / audio.duration : startAt;
-  stop();
+function setSlow(times) {
+  const isOn = wanted && loaded && !audio.paused;
+  const from = isOn ? audio.currentTime / audio.duration : startAt;
+  audio.pause();
   slow = times;
   press("slowness", slow);
   remember("slow", slow);
-  await load();
-  if (!wasPlaying || slow !== times) return;
-  const began = startAt;
-  startAt = share;
-  await play();
-  startAt = began;
+  load(from);
 }
 
 function stepped(values, current, by) {
@@ -219,10 +227,10 @@ function stepped(values, current, by) {
 }
 
 at("plot").onclick = (event) => {
-  if (!at("plot").classList.contains("seekable")) return;
+  if (!loaded || !at("plot").classList.contains("seekable")) return;
   const box = at("plot").getBoundingClientRect();
   startAt = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 0.999);
-  play();
+  play(startAt);
 };
 
 export const slower = (by) => setSlow(stepped(sample.slowness, slow, by));

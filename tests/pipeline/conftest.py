@@ -3,6 +3,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from pipeline import pool
 from tests.pipeline.archive import tiny_bundle
 from tests.pipeline.fault_proxy import FaultProxy
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +78,12 @@ def proxy(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPro
         yield proxy
         monkeypatch.undo()
     pool.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium or Chrome, where there is one."""
+    from tests.pipeline.browser import launched
+
+    with launched() as browser:
+        yield browser

@@ -45,15 +45,20 @@ def row_of(number: int, label: str = "wren", **changed: Any) -> dict[str, Any]:
     return told | changed
 
 
+def write_table(folder: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> None:
+    """The table alone."""
+    with (folder / "sample.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def write_sample(
     folder: Path, rows: Sequence[Mapping[str, Any]], rate: int = RATE, channels: int = 1
 ) -> Path:
     """The table of some rows, and of each that names a clip a rising tone and its picture."""
     (folder / "clips").mkdir(parents=True, exist_ok=True)
-    with (folder / "sample.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(folder, rows)
     for row in rows:
         if row["clip"]:
             began, end = float(row["clip_start"] or 0), float(row["end"]) + CONTEXT_S
