@@ -27,6 +27,10 @@ COMMANDS = {
     "events": ("pipeline.events_command", "when each label was heard, as a table of events"),
     "report": ("pipeline.report_command", "a page of coverage, activity and scores, for browsers"),
     "sample": ("pipeline.sample_command", "detections to listen to and verify, with their sound"),
+    "review": (
+        "pipeline.review_command",
+        "judge a sample by ear and eye, on a page of this machine",
+    ),
     "export": ("pipeline.export_command", "events as the files of other programs"),
 }
 INTERRUPTED = 130

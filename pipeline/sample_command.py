@@ -79,9 +79,11 @@ def run(args: argparse.Namespace) -> int:
                 _write_clip(root, out, number, row, args.context, args.clips)
                 for number, row in enumerate(drawn.to_pylist(), 1)
             ]
-            for name, values in zip(("clip", "problem"), zip(*made, strict=True), strict=False):
-                drawn = drawn.append_column(name, pa.array(values, pa.string()))
-            lost = sum(problem is not None for _, problem in made)
+            added = {"clip": pa.string(), "clip_start": pa.float64(), "problem": pa.string()}
+            for place, (name, kind) in enumerate(added.items()):
+                values = pa.array([one[place] for one in made], kind)
+                drawn = drawn.append_column(name, values)
+            lost = sum(problem is not None for *_, problem in made)
         content = io.BytesIO()
         pyarrow.csv.write_csv(drawn, content)
         out.write(TABLE, content.getvalue())
@@ -103,8 +105,8 @@ def _edges(text: str) -> tuple[float, ...]:
 
 def _write_clip(
     root: "Folder", out: "Folder", number: int, row: dict[str, Any], context_s: float, kind: str
-) -> tuple[str | None, str | None]:
-    """A detection's clip and picture: its name, or why there is none."""
+) -> tuple[str | None, float | None, str | None]:
+    """A detection's clip and picture: its name and its start in s, or why there is none."""
     import soundfile
 
     from model.sound import AudioError
@@ -114,13 +116,13 @@ def _write_clip(
     try:
         samples, rate, at_s = read_clip(root.at(row["recording"]), *bounds, context_s)
         if not len(samples):
-            return None, "the recording ends before"
+            return None, None, "the recording ends before"
         content = encode_clip(samples, rate, kind)
     except AudioError as error:
-        return None, error.message
+        return None, None, error.message
     except (OSError, ValueError, soundfile.LibsndfileError) as error:
-        return None, str(getattr(error, "strerror", None) or error)
+        return None, None, str(getattr(error, "strerror", None) or error)
     name = f"clips/{number:05d}"
     out.write(f"{name}.{kind}", content)
     out.write(f"{name}.png", draw_spectrogram(samples, rate, at_s, bounds))
-    return f"{name}.{kind}", None
+    return f"{name}.{kind}", at_s, None

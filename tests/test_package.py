@@ -22,6 +22,7 @@ def test_a_cloud_runner_can_stage_it(tmp_path: Path, monkeypatch) -> None:
     with tarfile.open(package) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "pyproject.toml", "model/scorer.py", "pipeline/transforms.py"} <= names
+    assert {path.relative_to(ROOT).as_posix() for path in ROOT.glob("pipeline/web/*")} <= names
 
 
 def test_nothing_is_imported_that_is_not_declared() -> None:

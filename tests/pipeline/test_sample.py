@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import matplotlib.image
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from model.errors import UserError
 from pipeline.cli import main
-from pipeline.clips import draw_spectrogram, read_clip
+from pipeline.clips import AXES, PLAY_RATE, draw_spectrogram, read_clip, slowed_wav
 from pipeline.dataset import Dataset, open_dataset
 from pipeline.sample import SampleRule, draw_sample
 from tests.pipeline.archive import tone, write
@@ -126,6 +127,7 @@ def test_table_clips_and_back_to_calibrate(
         clip, rate = soundfile.read(folder / row["clip"], dtype="float32")
         whole, _ = soundfile.read(audio / row["recording"], dtype="float32")
         first = max(0, round((row["start"] - 0.5) * rate))
+        assert row["clip_start"] == first / rate
         expected = whole[first : round((row["end"] + 0.5) * rate)]
         assert len(clip) == len(expected) and np.abs(clip - expected).max() < 1e-6
         assert (folder / row["clip"]).with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
@@ -151,8 +153,9 @@ def test_recordings_that_cannot_be_read(
     folder = tmp_path / "sample"
     assert main([*command, "--root", str(tmp_path / "moved"), "--output", str(folder)]) == 0
     assert "could not be read" in capsys.readouterr().out
-    rows = duckdb.sql(f"SELECT clip, problem FROM read_csv('{folder}/sample.csv')").fetchall()
-    assert all(clip is None and problem for clip, problem in rows) and len(rows) > 1
+    table = f"read_csv('{folder}/sample.csv')"
+    rows = duckdb.sql(f"SELECT clip, clip_start, problem FROM {table}").fetchall()
+    assert all(clip is start is None and problem for clip, start, problem in rows) and len(rows) > 1
 
 
 def test_what_cannot_be_done(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -180,3 +183,51 @@ def test_clips_at_the_edges(audio: Path) -> None:
         picture = draw_spectrogram(np.zeros((length, 2), np.float32), 8000, 0.0, (0.0, 0.01))
         assert picture[:4] == b"\x89PNG"
     assert io.BytesIO(picture)
+
+
+@pytest.mark.parametrize("rate", [8000, 384000])
+def test_the_axes_of_a_picture_stand_where_they_are_said_to_be(rate: int) -> None:
+    # A click in silence, a quarter into the clip, is the only bright column.
+    samples = np.zeros((2 * rate, 1), np.float32)
+    samples[rate // 2 : rate // 2 + 20] = 0.5
+    content = draw_spectrogram(samples, rate, 100.0, (110.0, 111.0))
+    picture = matplotlib.image.imread(io.BytesIO(content))[:, :, :3].sum(axis=2)
+    left, bottom, width, height = AXES
+    rows, columns = picture.shape
+    place = picture[round((1 - bottom - 0.37 * height) * rows)]  # Between the ticks.
+    first, stop = round(left * columns) + 3, round((left + width) * columns) - 3
+    inside = place[first:stop]
+    assert np.median(inside) < 0.1 < 1 < place[first - 10] and place[stop + 10] > 1
+    brightest = (first + inside.argmax() - left * columns) / (width * columns)
+    assert brightest == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_clip_is_played_slower_and_lower(tmp_path: Path) -> None:
+    rate = 384000
+    seconds = np.arange(rate // 4) / rate
+    bat, hum = (0.2 * np.sin(2 * np.pi * hertz * seconds) for hertz in (40000, 1000))
+    path = tmp_path / "bat.flac"
+    soundfile.write(path, np.stack([bat, hum], axis=1), rate, subtype="PCM_24")
+    for slow, channel, hertz in ((10, 0, 4000), (20, 0, 2000), (1, 1, 1000), (2, 1, 500)):
+        content, own_rate = slowed_wav(str(path), channel, slow)
+        assert own_rate == rate
+        played, played_rate = soundfile.read(io.BytesIO(content), dtype="float32")
+        assert soundfile.info(io.BytesIO(content)).subtype == "PCM_24"
+        assert played_rate == PLAY_RATE
+        assert len(played) == pytest.approx(slow * PLAY_RATE / 4, abs=2)
+        spectrum = np.abs(np.fft.rfft(played * np.hanning(len(played))))
+        assert spectrum.argmax() * played_rate / len(played) == pytest.approx(hertz, rel=0.01)
+    # At its own speed nothing is heard of a bat, and of the mean each channel has half.
+    silent, _ = soundfile.read(io.BytesIO(slowed_wav(str(path), 0, 1)[0]))
+    assert np.abs(silent[1000:-1000]).max() < 1e-3
+    mean, _ = soundfile.read(io.BytesIO(slowed_wav(str(path), None, 1)[0]))
+    assert np.abs(mean[1000:-1000]).max() == pytest.approx(0.1, abs=0.01)
+    with pytest.raises(ValueError, match="no channel 2"):
+        slowed_wav(str(path), 2, 1)
+
+
+def test_what_is_too_long_to_be_played_slower(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.wav", np.zeros(100 * 181, np.float32), rate=100)
+    with pytest.raises(ValueError, match="too long to be played 10 times slower"):
+        slowed_wav(str(path), None, 10)
+    assert len(slowed_wav(str(path), None, 4)[0]) > 4 * 181 * PLAY_RATE * 3
