@@ -140,7 +140,11 @@ def main() -> None:
         results.append({"seed": seed, "drawn": len(drawn), "before": before, "after": after})
         print(json.dumps(results[-1]), flush=True)
         if seed == 0:
-            print(json.dumps({"thresholds": [load_bundle(str(x)).thresholds for x in (bundle, field)]}))
+            print(
+                json.dumps(
+                    {"thresholds": [load_bundle(str(x)).thresholds for x in (bundle, field)]}
+                )
+            )
             facts = load_bundle(str(bundle)).threshold_facts
             told = {k: (x.precision, x.precision_interval) for k, x in facts.labels.items()}
             print(json.dumps({"promised before": told}))

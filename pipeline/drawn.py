@@ -13,6 +13,7 @@ from model.bundle_document import RESERVED_LABEL
 from model.errors import UserError
 from model.tables import Row, Table, read_table
 from model.verified import VERDICTS
+from pipeline.csv_file import no_formula
 from pipeline.marks import TABLE_REVIEWER, Detection, Mark, Marks, Outcome, outcome_of
 
 TABLE, VERIFIED, ANNOTATIONS = "sample.csv", "verified.csv", "annotations.csv"
@@ -181,5 +182,5 @@ def _csv(names: Iterable[str], lines: Iterable[Iterable[str]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows(lines)
+    writer.writerows([no_formula(cell) for cell in line] for line in lines)
     return text.getvalue().encode()

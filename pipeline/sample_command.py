@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     import pyarrow as pa
     import pyarrow.csv
 
+    from pipeline.csv_file import guarded
     from pipeline.dataset import open_dataset
     from pipeline.run_record import last_value
     from pipeline.sample import SampleRule, draw_sample
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
                 drawn = drawn.append_column(name, values)
             lost = sum(problem is not None for *_, problem in made)
         content = io.BytesIO()
-        pyarrow.csv.write_csv(drawn, content)
+        pyarrow.csv.write_csv(guarded(drawn), content)
         out.write(TABLE, content.getvalue())
     except OSError as error:
         raise UserError(f"{out.url} cannot be written: {error.strerror or error}.") from error

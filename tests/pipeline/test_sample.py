@@ -1,5 +1,6 @@
 """Detections drawn to be verified, and their clips."""
 
+import csv
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,11 @@ from model.errors import UserError
 from pipeline.cli import main
 from pipeline.clips import AXES, PLAY_RATE, draw_spectrogram, read_clip, slowed_wav
 from pipeline.dataset import Dataset, open_dataset
+from pipeline.drawn import DrawnSample
+from pipeline.marks import Marks
 from pipeline.sample import SampleRule, draw_sample
 from tests.pipeline.archive import tone, write
+from tests.pipeline.exported import PLUS, SUM, has_no_formula, make_hostile, read_csv
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +235,26 @@ def test_what_is_too_long_to_be_played_slower(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too long to be played 10 times slower"):
         slowed_wav(str(path), None, 10)
     assert len(slowed_wav(str(path), None, 4)[0]) > 4 * 181 * PLAY_RATE * 3
+
+
+def test_names_that_mean_harm(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out, folder = make_hostile(tmp_path), tmp_path / "sample"
+    command = ["sample", str(out), "--draw", "random", "--number", "2", "--output", str(folder)]
+    assert main(command) == 0
+    rows = read_csv(folder / "sample.csv")
+    assert has_no_formula(rows) and {row["site"].strip() for row in rows} >= {SUM, PLUS}
+    for at, row in enumerate(rows):
+        row["verdict"] = "right" if at % 2 else "wrong"
+    with (folder / "sample.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    drawn = DrawnSample(folder)
+    for name, content in drawn.results(Marks(drawn.stated)).items():
+        (folder / name).write_bytes(content)
+        assert has_no_formula(read_csv(folder / name))
+    # Recordings and labels are found again under the names that they have.
+    verified = ["--verified", str(folder / "verified.csv"), "--dataset", str(out)]
+    made = ["--model", str(tmp_path / "bundle"), "--output", str(tmp_path / "new")]
+    goal = ["--threshold-goal", "precision=0.1"]
+    assert main(["calibrate", *verified, *made, *goal]) == 0, capsys.readouterr().err
