@@ -193,4 +193,4 @@ def _draw_sun(axes: "Axes", report: Report, first: date) -> None:
     for name in ("sunrise_hour", "sunset_hour"):
         # A cell of an hour reaches from half before its number to half after it.
         hours = [np.nan if rows[d][name] is None else rows[d][name] - 0.5 for d in sorted(rows)]
-        axes.plot(days, hours, color=SUN, linewidth=1.5)
+        axes.plot(days, hours, "o" if len(days) == 1 else "-", color=SUN, linewidth=1.5)

@@ -108,6 +108,7 @@ async function main() {
   label.addEventListener("change", told);
   dark.addEventListener("change", draw);
   draw();
+  document.getElementById(location.hash.slice(1))?.scrollIntoView(); // It lay higher before.
   document.body.dataset.ready = "yes";
 }
 

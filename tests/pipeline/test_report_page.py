@@ -107,6 +107,13 @@ def test_tables_agree_with_the_csv(page: "Page", folder: Path) -> None:
     ]
 
 
+def test_a_link_to_a_section(page: "Page", folder: Path) -> None:
+    page.goto((folder / "report.html").as_uri() + "?again#scores")
+    page.wait_for_selector("body[data-ready]")
+    top = page.locator("#scores-title").bounding_box()["y"]
+    assert 0 < top < page.viewport_size["height"]
+
+
 def test_dark_and_on_a_phone(browser: "Browser", folder: Path) -> None:
     shades = {}
     for scheme in ("light", "dark"):
