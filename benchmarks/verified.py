@@ -123,7 +123,8 @@ def main() -> None:
     run("train", *given, *options, "--holdout", "0.25", *GOAL)
     with labelled.open(newline="") as file:
         known = {row["file"] for row in csv.DictReader(file)}
-    others = sorted(p for p in audio.rglob("*.wav") if str(p.relative_to(audio)) not in known)
+    files = sorted(path for path in audio.rglob("*") if path.is_file())
+    others = [path for path in files if path.relative_to(audio).as_posix() not in known]
     (args.work / "others.txt").write_text("".join(f"{path.resolve()}\n" for path in others))
     archive = ("--input", args.work / "others.txt", "--root", audio.resolve())
     run("detect", *archive, "--model", bundle, "--output", dataset)
