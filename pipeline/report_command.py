@@ -37,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes page, tables and pictures; exit status 0, UserError for bad options."""
-    import io
     from datetime import UTC, datetime
     from importlib.metadata import version
     from textwrap import fill
@@ -66,9 +65,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             out.require_empty()
         for name, table in report.tables.items():
-            content = io.BytesIO()
-            pyarrow.csv.write_csv(guarded(table), content)
-            out.write(f"data/{name}.csv", content.getvalue())
+            with out.writing(f"data/{name}.csv") as file:
+                pyarrow.csv.write_csv(guarded(table), file)
         if args.png:
             from pipeline.report_plots import plots
 

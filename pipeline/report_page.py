@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.activity import CLOCK, SITES, left_out_notes
 from pipeline.report import NEAR, STEPS, Report
@@ -141,20 +142,18 @@ def _labels(
         scores[label][round(low * STEPS)] += detections
     activity = report.tables["activity"]
     sizes = {row["values"]: row["counts"] for row in activity["label"].value_counts().to_pylist()}
-    room, kept = MOST_CELLS, set()
+    room, kept = MOST_CELLS, list[str]()
     for row in labels:
         size = sizes.get(row["name"], 0)
         row["scores"], row["positive"] = scores[row["name"]], None
         if size <= room:
             room -= size
-            kept.add(row["name"])
+            kept.append(row["name"])
             row["positive"] = defaultdict(list)
     by_name = {row["name"]: row for row in labels}
-    for label, site, hour, windows in _columns(
-        activity, "label", "site", "hour", "windows_positive"
-    ):
-        if label in kept:
-            by_name[label]["positive"][number[site]] += (_hours(hour, base), windows)
+    shown = activity.filter(pc.is_in(activity["label"], pa.array(kept, pa.string())))
+    for label, site, hour, windows in _columns(shown, "label", "site", "hour", "windows_positive"):
+        by_name[label]["positive"][number[site]] += (_hours(hour, base), windows)
     return labels, sum(label not in kept for label in sizes)
 
 

@@ -4,12 +4,13 @@ import csv
 import io
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.tables import read_table
-from pipeline.csv_file import cell, csv_file, no_formula
+from pipeline.csv_file import cell, csv_file, guarded, no_formula
 from pipeline.storage import Folder
 
 TEXTS = ("=1+1", "+1", "-1", "@x", "\tx", "\r=1", 'a "b", c\nd', "", "=", "'=1", "ü 🐦")
@@ -17,9 +18,9 @@ TEXTS = ("=1+1", "+1", "-1", "@x", "\tx", "\r=1", 'a "b", c\nd', "", "=", "'=1",
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_spreadsheet_finds_no_formula(text: str) -> None:
-    guarded = no_formula(text)
-    assert not guarded.startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert guarded.removeprefix(" ") == text
+    safe = no_formula(text)
+    assert not safe.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert safe.removeprefix(" ") == text
     assert no_formula(text, "./").removeprefix("./") == text
 
 
@@ -38,6 +39,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     (file,) = (tmp_path / "a").iterdir()
     rows = list(csv.reader(io.StringIO(file.read_bytes().decode(), newline=""), strict=True))
     assert rows == [["x", "y"], *([text, "1.5"] for text in TEXTS)]
+
+
+def test_a_table_whose_texts_are_guarded() -> None:
+    texts = [*TEXTS, "", None]
+    columns = {"a": pa.array(texts), "b": pa.array(texts).dictionary_encode()}
+    table = pa.table(columns | {"n": pa.array([-1.0] * len(texts))})
+    told = guarded(table)
+    expected = [text if text is None else no_formula(text) for text in texts]
+    assert told["a"].to_pylist() == told["b"].to_pylist() == expected
+    assert told["n"] == table["n"] and any(a != b for a, b in zip(texts, expected, strict=True))
+    assert guarded(table.slice(0, 0)).num_rows == 0
 
 
 def test_tables_of_ours_give_names_back_without_the_guard(tmp_path: Path) -> None:

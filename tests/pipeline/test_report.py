@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import duckdb
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -273,6 +274,23 @@ def test_hostile_names(tmp_path: Path) -> None:
     command[1] = str(tmp_path / "<img src=x onerror=alert(1)>")
     assert main(command) == 0
     assert "<img" not in (folder / "report.html").read_text().partition("<script")[0]
+
+
+def test_from_a_bucket_into_a_bucket(
+    known: Path, bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    fsspec.filesystem("gs").put(str(known), f"{bucket}/out", recursive=True)
+    options = ["--threshold", "0", "--output"]
+    assert main(["report", f"{bucket}/out", *options, f"{bucket}/report"]) == 0
+    assert main(["report", str(known), *options, str(tmp_path / "report")]) == 0
+    for path in (tmp_path / "report/data").iterdir():
+        there = fsspec.filesystem("gs").cat(f"{bucket}/report/data/{path.name}")
+        assert there == path.read_bytes(), path.name
+    page_there = fsspec.filesystem("gs").cat(f"{bucket}/report/report.html").decode()
+    here = (tmp_path / "report/report.html").read_text()
+    assert page_data(page_there) == page_data(here)
+    assert main(["report", f"{bucket}/out", *options, f"{bucket}/out"]) == 1
+    assert "is not empty" in capsys.readouterr().err
 
 
 def test_plots_need_no_sites_near_each_other(out: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import fsspec
 import matplotlib.image
 import numpy as np
 import pyarrow.compute as pc
@@ -258,3 +259,17 @@ def test_names_that_mean_harm(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     made = ["--model", str(tmp_path / "bundle"), "--output", str(tmp_path / "new")]
     goal = ["--threshold-goal", "precision=0.1"]
     assert main(["calibrate", *verified, *made, *goal]) == 0, capsys.readouterr().err
+
+
+def test_clips_of_an_archive_in_a_bucket(
+    out: Path, audio: Path, bucket: str, tmp_path: Path
+) -> None:
+    fsspec.filesystem("gs").put(str(audio), f"{bucket}/audio", recursive=True)
+    command = ["sample", str(out), "--draw", "random", "--number", "1"]
+    assert main([*command, "--output", str(tmp_path / "here"), "--root", str(audio)]) == 0
+    there = [*command, "--output", f"{bucket}/sample", "--root", f"{bucket}/audio"]
+    assert main(there) == 0
+    found = {path.name: path.read_bytes() for path in (tmp_path / "here/clips").iterdir()}
+    assert any(name.endswith(".flac") for name in found)
+    for name, content in found.items():
+        assert fsspec.filesystem("gs").cat(f"{bucket}/sample/clips/{name}") == content
