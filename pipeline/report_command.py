@@ -50,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.storage import Folder
 
     dataset, out = open_dataset(args.dataset), Folder(args.output)
+    is_report = out.exists(PAGE) and out.exists("data/hours.csv")
+    if not is_report:
+        out.require_empty()
     limits = thresholds.thresholds_of(dataset, args)
     bundle = thresholds.bundle_of(dataset, args)
     report = make_report(dataset, limits, args.time_zone)
@@ -59,11 +62,9 @@ def run(args: argparse.Namespace) -> int:
         notes.append(known)
     title = dataset.folder.url.rstrip("/").rpartition("/")[2]
     try:
-        if out.exists(PAGE):
+        if is_report:
             out.remove("data")
             out.remove("plots")
-        else:
-            out.require_empty()
         for name, table in report.tables.items():
             with out.writing(f"data/{name}.csv") as file:
                 pyarrow.csv.write_csv(guarded(table), file)

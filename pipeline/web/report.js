@@ -112,4 +112,7 @@ async function main() {
   document.body.dataset.ready = "yes";
 }
 
-main();
+main().catch((error) => {
+  const told = document.getElementById("lead");
+  told.textContent = `This browser cannot show the page (${error.message}): take a newer one, or the CSV files in the folder data.`;
+});

@@ -216,7 +216,7 @@ def test_the_command_writes_page_tables_and_pictures(
     # Another report takes its place whole; a folder of something else is left alone.
     assert main([*command, "--threshold", "1"]) == 0 and not (folder / "plots").exists()
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/thesis.doc").touch()
+    (tmp_path / "other/report.html").touch()
     assert main(["report", str(known), "--output", str(tmp_path / "other")]) == 1
     assert "is not empty" in capsys.readouterr().err
 

@@ -164,3 +164,15 @@ def test_names_that_mean_harm(browser: "Browser", tmp_path: Path) -> None:
             page.mouse.wheel(0, 0)
     assert page.locator("figure b, body > b").count() == 0 and page.said == []
     page.close()
+
+
+def test_an_old_browser_and_one_without_scripts(browser: "Browser", folder: Path) -> None:
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto((folder / "report.html").as_uri())
+    page.get_by_text("This browser cannot show the page").wait_for()
+    page.close()
+    page = browser.new_page(java_script_enabled=False)
+    page.goto((folder / "report.html").as_uri())
+    assert "The plots need JavaScript" in page.locator("header").inner_text()
+    page.close()
