@@ -18,6 +18,7 @@ from pipeline.dataset import open_dataset
 from pipeline.thresholds import threshold_note
 from pipeline.verification import count_by_bin, scores_of
 from tests.pipeline.archive import LABELS, tiny_bundle, tone, write
+from tests.pipeline.reviewable import reviewing
 from tests.pipeline.test_detection import detect
 
 ROWS = "SELECT recording, channel, start_s, end_s, label, score FROM predictions ORDER BY ALL"
@@ -248,5 +249,8 @@ def test_what_the_docs_show_runs_as_it_is_shown(
         cells[place] = "right" if i % 3 else "wrong"
         lines[i] = ",".join(cells)
     Path("sample/sample.csv").write_text("\n".join(lines))
+    # A review begins with the verdicts of the table.
+    with reviewing(tmp_path / "sample") as server:
+        server.end()
     for command in rest.replace("\\\n", "").splitlines():
         assert main(shlex.split(command)[1:]) == 0, command

@@ -2,11 +2,14 @@
 
 import argparse
 import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.verified import truth_of
 from model import train_command
 from model.errors import UserError
 from model.train_arguments import train_options_of
@@ -17,6 +20,7 @@ from pipeline.dataset import open_dataset
 from pipeline.demo import TRAINING, compare, losses, prepare_folder, train_apart
 from pipeline.demo_command import _query
 from pipeline.synth import Annotation
+from tests.pipeline.reviewable import reviewing
 from tests.pipeline.test_activity import Recording, Tables, at, tables
 
 
@@ -148,3 +152,32 @@ def test_the_demo(
     assert loss.seconds_expected == pytest.approx(300) and loss.reasons
     query = "\n".join(_query(folder / "dataset")).split("'''")[1]
     assert len(dataset.connection.sql(query).fetchall()) == 10
+    follow_the_example(folder, monkeypatch)
+
+
+def follow_the_example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs what docs/example.md shows after the demo; the review's marks are the truth's."""
+    text = (Path(__file__).resolve().parents[2] / "docs/example.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", "").splitlines()
+    assert lines[:2] == ["dawnchorus demo", "cd dawnchorus-demo"]
+    (pictures,) = (i for i, line in enumerate(lines) if "--no-browser" in line)
+    commands = [line for line in lines[2:pictures] if not line.startswith("chromium")]
+    monkeypatch.chdir(folder)
+    for command in commands:
+        if command.startswith("printf"):
+            subprocess.run(command, shell=True, check=True)
+        elif command == "dawnchorus review sample":
+            with reviewing(folder / "sample") as server:
+                truth = truth_of(folder / "dataset", folder / "audio", folder / "truth.csv")
+                for number, row in enumerate(server.ask("/sample")[1]["rows"]):
+                    right = truth[row["recording"], row["start"], row["label"]][1]
+                    verdict = {True: "right", False: "wrong", None: "unsure"}[right]
+                    assert server.mark(number, verdict) == 200
+                server.end()
+        else:
+            assert main(shlex.split(command)[1:]) == 0, command
+    made = [*(Path("report") / name for name in ("report.html", "plots/label-01.png"))]
+    made += [Path("camtrap/datapackage.json"), Path("sample/annotations.csv")]
+    assert all(path.exists() for path in made)
+    assert len(list(Path("tables").rglob("*.selections.txt"))) > 12
