@@ -119,15 +119,14 @@ def counted(
         left_out = _undated(connection, zone, dated)
         cut, kept = overlaps(dataset, dated)
         with registered(connection, activity_given=given, activity_cut=cut, activity_kept=kept):
+            coverage = f"(SELECT *, {at} AS moment FROM {joined('coverage', 'from_s')})"
             lost = _one(
                 connection,
-                f"""SELECT coalesce(sum(c.windows_scored - o.kept), 0)
-                FROM {joined("coverage", "from_s")} c
-                JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s WHERE {dated}""",
+                f"""SELECT coalesce(sum(c.windows_scored - o.kept), 0) FROM {coverage} c
+                JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s WHERE moment IS NOT NULL""",
             )
             left_out["overlapping"] = int(lost[0])
-            coverage = f"(SELECT *, {at} AS moment FROM {joined('coverage', 'from_s')})"
-            yield Counted(_positive(dataset, at), _scored(at), coverage, zone, left_out)
+            yield Counted(_positive(dataset, at), _scored(coverage), coverage, zone, left_out)
 
 
 def details(table: pa.Table) -> dict[str, Any]:
@@ -210,12 +209,11 @@ def _positive(dataset: Dataset, at: str) -> str:
     )"""
 
 
-def _scored(at: str) -> str:
+def _scored(coverage: str) -> str:
     return f"""(
-        SELECT c.site, c.channel, {at} AS moment, coalesce(o.kept, c.windows_scored) AS windows
-        FROM {joined("coverage", "from_s")} c
-        LEFT JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s
-        WHERE {at} IS NOT NULL
+        SELECT c.site, c.channel, moment, coalesce(o.kept, c.windows_scored) AS windows
+        FROM {coverage} c LEFT JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s
+        WHERE moment IS NOT NULL
     )"""
 
 

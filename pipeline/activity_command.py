@@ -40,13 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hour of each day (default), date, or diel: hour of the day over all dates",
     )
     thresholds.add_arguments(parser)
+    add_time_zone(parser)
+    output.add_arguments(parser)
+
+
+def add_time_zone(parser: argparse.ArgumentParser) -> None:
+    """Add what decides whose times are shown."""
     parser.add_argument(
         "--time-zone",
         metavar="ZONE",
         help="put all sites into one zone, such as Europe/Berlin, or `clock` for the recorders' "
         "clocks (default: each site's own where deployments were given, else the clocks)",
     )
-    output.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from pipeline.storage import Folder
 
 _BREAKS = re.compile(r"[\t\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_BEGINS = f"^[{re.escape(''.join(_FORMULA))}]"
 
 
 def line(text: str) -> str:
@@ -40,7 +41,7 @@ def guarded(table: pa.Table) -> pa.Table:
     for at, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type):
             texts = table.column(at).cast(pa.string())
-            danger = pc.match_substring_regex(texts, r"^[=+\-@\t\r]")
+            danger = pc.match_substring_regex(texts, _BEGINS)
             spaced = pc.binary_join_element_wise(" ", texts, "")
             table = table.set_column(at, field.name, pc.if_else(danger, spaced, texts))
     return table

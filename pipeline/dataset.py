@@ -42,6 +42,10 @@ class Dataset:
             raise UserError(f"No run of {self.folder.url} has recorded its bundle.")
         return load_bundle(self.folder.at(name))
 
+    def root(self) -> Folder:
+        """The folder under which the recordings were named at the last run."""
+        return Folder(last_value(self.folder, "root") or ".")
+
     def deployments(self) -> tuple[Deployment, ...] | None:
         """The deployments beside the tables, read now; None where none were given."""
         return read_deployments(self.folder)

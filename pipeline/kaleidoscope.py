@@ -10,7 +10,6 @@ from pipeline.csv_file import cell, csv_file, line, no_formula
 from pipeline.dataset import Dataset
 from pipeline.export_kind import Row, Seen, Written, rows
 from pipeline.placed import started
-from pipeline.selections import root_of
 from pipeline.storage import Folder
 
 NAME = "cluster.csv"
@@ -27,7 +26,7 @@ Left out are what it measures in the sound (Fmin, Fmean, Fmax) and matches that 
 
 def write_kaleidoscope(dataset: Dataset, tables: Iterable[pa.Table], out: Folder) -> Written:
     """Writes one CSV of all events, with the recordings' clock times."""
-    seen, folder = Seen(), cell(root_of(dataset).url)
+    seen, folder = Seen(), cell(dataset.root().url)
     with csv_file(out, NAME, COLUMNS) as write:
         for row in rows(tables):
             seen.add(row)

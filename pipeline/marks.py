@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from model.bundle_document import RESERVED_LABEL
 from model.errors import UserError
+from pipeline.storage import sync
 
 Verdict = Literal["right", "wrong", "unsure"]
 Decided = Literal["right", "wrong", ""]
@@ -189,7 +190,7 @@ class MarkLog:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             if is_new:
-                _sync_folder(path.parent)
+                sync(str(path.parent))  # The name too, not only the content.
             self._size = self._replay()
         except BaseException:
             self.close()
@@ -254,15 +255,6 @@ class MarkLog:
     def close(self) -> None:
         """Closes the file."""
         os.close(self._file)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes sure that a new file's name is on the disk, and not only its content."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True)

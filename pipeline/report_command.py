@@ -4,6 +4,7 @@ import argparse
 
 from model.errors import UserError
 from pipeline import thresholds
+from pipeline.activity_command import add_time_zone
 from pipeline.text import count
 
 PAGE = "report.html"
@@ -26,12 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder or URL, new or one of a report, which is replaced (default report)",
     )
     thresholds.add_arguments(parser)
-    add(
-        "--time-zone",
-        metavar="ZONE",
-        help="put all sites into one zone, such as Europe/Berlin, or `clock` for the recorders' "
-        "clocks (default: each site's own where deployments were given, else the clocks)",
-    )
+    add_time_zone(parser)
     add("--png", action="store_true", help="also pictures of the plots, for papers")
 
 

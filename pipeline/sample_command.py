@@ -57,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
 
     from pipeline.csv_file import guarded
     from pipeline.dataset import open_dataset
-    from pipeline.run_record import last_value
     from pipeline.sample import SampleRule, draw_sample
     from pipeline.storage import Folder
 
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         out.require_empty()
         lost = 0
         if args.clips != "none":
-            root = Folder(args.root or last_value(dataset.folder, "root") or ".")
+            root = Folder(args.root) if args.root else dataset.root()
             made = [
                 _write_clip(root, out, number, row, args.context, args.clips)
                 for number, row in enumerate(drawn.to_pylist(), 1)

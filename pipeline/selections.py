@@ -12,7 +12,6 @@ import pyarrow as pa
 from pipeline.csv_file import cell, line
 from pipeline.dataset import Dataset
 from pipeline.export_kind import Row, Write, Written, rows
-from pipeline.run_record import last_value
 from pipeline.storage import Folder
 from pipeline.taxon import names_of
 
@@ -112,14 +111,9 @@ def writer_of(form: Form) -> Write:
     def write(dataset: Dataset, tables: Iterable[pa.Table], out: Folder) -> Written:
         front_end = dataset.bundle().front_end
         band = (front_end.fmin, front_end.fmax or front_end.sample_rate / 2)
-        return write_each(tables, form, out, Context(root_of(dataset), band))
+        return write_each(tables, form, out, Context(dataset.root(), band))
 
     return write
-
-
-def root_of(dataset: Dataset) -> Folder:
-    """The folder under which the recordings were named at the last run."""
-    return Folder(last_value(dataset.folder, "root") or ".")
 
 
 def _new_name(recording: str, form: Form, taken: set[str]) -> str:

@@ -383,7 +383,7 @@ def _write_synced(path: str, content: bytes) -> None:
 
 
 def sync(path: str) -> None:
-    """Makes sure that a local file's content is on the disk."""
+    """Makes sure that a local file's content, or a folder's names, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
