@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.storage import Folder
 
     dataset, out = open_dataset(args.dataset), Folder(args.output)
-    is_report = out.exists(PAGE) and out.exists("data/hours.csv")
+    is_report = out.exists("data/hours.csv")  # It is written first, also by a run that was killed.
     if not is_report:
         out.require_empty()
     limits = thresholds.thresholds_of(dataset, args)
@@ -59,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
     title = dataset.folder.url.rstrip("/").rpartition("/")[2]
     try:
         if is_report:
-            out.remove("data")
-            out.remove("plots")
+            out.remove("plots")  # There may be fewer now; all else has the same names.
         for name, table in report.tables.items():
             with out.writing(f"data/{name}.csv") as file:
                 pyarrow.csv.write_csv(guarded(table), file)

@@ -213,8 +213,12 @@ def test_the_command_writes_page_tables_and_pictures(
     }
     text = (folder / "report.html").read_text()
     assert not re.search(r'(src|href)="(https?:)?//', text.partition("<script")[0])
-    # Another report takes its place whole; a folder of something else is left alone.
-    assert main([*command, "--threshold", "1"]) == 0 and not (folder / "plots").exists()
+    # Another report takes its place whole, also of one that was killed before its end; a folder of
+    # something else is left alone.
+    for name in ("report.html", "data/stages.csv"):
+        (folder / name).unlink()
+    assert main([*command, "--threshold", "1"]) == 0 and (folder / "data/stages.csv").exists()
+    assert (folder / "report.html").exists() and not (folder / "plots").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other/report.html").touch()
     assert main(["report", str(known), "--output", str(tmp_path / "other")]) == 1
