@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ON_MACOS = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -21,6 +21,8 @@ def launched() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
+    # As long as for clicks: a busy machine is not a wrong page.
+    expect.set_options(timeout=30_000)
     options = ["--autoplay-policy=no-user-gesture-required"]
     if os.geteuid() == 0:
         options.append("--no-sandbox")

@@ -98,7 +98,9 @@ def test_a_site_and_a_label_are_chosen_by_keys(page: "Page") -> None:
 def test_tables_agree_with_the_csv(page: "Page", folder: Path) -> None:
     page.select_option("#site", "0")
     page.locator("section#activity summary").nth(1).click()
-    cells = page.locator("section#activity details[open] tbody tr").all_inner_texts()
+    rows_of_page = page.locator("section#activity details[open] tbody tr")
+    rows_of_page.first.wait_for()  # The table is made when the browser tells of the opening.
+    cells = rows_of_page.all_inner_texts()
     name = page.locator("#label option:checked").inner_text()
     rows = [line.split(",") for line in (folder / "data/diel.csv").read_text().splitlines()[1:]]
     own = [row for row in rows if row[0].strip('"') == name and row[1].strip('"') == "007"]

@@ -68,7 +68,6 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 def opened(context: BrowserContext, server: Server, place: str = "1 of 7") -> Page:
     page = context.new_page()
-    page.set_default_timeout(15_000)
     page.goto(server.url)
     expect(page.locator("#place")).to_have_text(place)
     return page
@@ -219,7 +218,7 @@ def time_of(page: Page) -> float:
 
 def playing(page: Page, beyond: float, lasts: float) -> None:
     """Waits until a sound of that length has been played beyond a time, in seconds as it plays."""
-    for _ in range(200):
+    for _ in range(1200):
         length = page.evaluate("document.getElementById('audio').duration")
         if time_of(page) > beyond and length == pytest.approx(lasts, abs=0.02):
             return
@@ -233,14 +232,15 @@ def test_sound_plays_also_slowly_and_loud(context: BrowserContext, server: Serve
     at(page, 1)
     picture = page.locator("#picture")
     expect(picture).to_be_visible()
-    assert page.evaluate("document.getElementById('picture').naturalWidth") == 1200
+    expect(picture).to_have_js_property("naturalWidth", 1200)
+    expect(page.locator("#kilohertz span").nth(1)).to_have_text("5")
     assert page.locator("#kilohertz span").all_text_contents()[:2] == ["kHz", "5"]
     press(page, "Space")
     # 1 s, and half a second after it; the recording begins there.
     playing(page, 0.2, 1.5)
     press(page, "Space")
     expect(page.locator("#playing")).to_have_text("▶ Play")
-    assert page.evaluate("document.getElementById('audio').paused")
+    expect(page.locator("#audio")).to_have_js_property("paused", True)
     # Four times slower by two keys, while it plays; louder by two.
     press(page, "Space", "s", "s", "+", "+")
     expect(page.locator("#slowness [aria-pressed=true]")).to_have_text("4×")
@@ -253,13 +253,13 @@ def test_sound_plays_also_slowly_and_loud(context: BrowserContext, server: Serve
     # A click into the picture plays from there, and the cursor is where the sound is.
     box = page.locator("#plot").bounding_box()
     assert box
-    page.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + 20)
-    playing(page, 2.4, 3)
+    page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 20)
+    playing(page, 1.5, 3)
     press(page, "Space")
     cursor = page.locator("#cursor").bounding_box()
     assert cursor
-    assert (cursor["x"] + 1 - box["x"]) / box["width"] == pytest.approx(0.8, abs=0.01)
-    expect(page.locator("#time")).to_have_text("0:01.20")
+    assert (cursor["x"] + 1 - box["x"]) / box["width"] == pytest.approx(0.5, abs=0.01)
+    expect(page.locator("#time")).to_have_text("0:00.75")
     # It stays so for the next clip, which plays by itself.
     press(page, "a", "r")
     at(page, 2)
