@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     """Print or write the activity of a dataset; exit status 0, UserError for bad options."""
     write = None if args.output is None else output.writer(args.output)
     from pipeline.activity import activity
-    from pipeline.dataset import open_dataset
+    from pipeline.unfinished import open_warned
 
-    dataset = open_dataset(args.dataset)
+    dataset = open_warned(args.dataset)
     table = activity(dataset, args.by, thresholds.thresholds_of(dataset, args), args.time_zone)
     bundle = thresholds.bundle_of(dataset, args)
     width = shutil.get_terminal_size((100, 24)).columns

@@ -60,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
     """Print or write the events of a dataset; exit status 0, UserError for bad options."""
     write = None if args.output is None else output.writer(args.output)
     from model.events import EventRule
-    from pipeline.dataset import open_dataset
     from pipeline.events import events, schema_of
+    from pipeline.unfinished import open_warned
 
     rule = EventRule(args.merge_gap, args.min_duration, args.centre)
-    dataset = open_dataset(args.dataset)
+    dataset = open_warned(args.dataset)
     limits = thresholds.thresholds_of(dataset, args)
     found = events(dataset, limits, rule, args.label)
     labels = [x for x in dataset.identity["labels"] if args.label is None or x in args.label]

@@ -43,13 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the files; exit status 0, UserError for bad options."""
     from model.events import EventRule
-    from pipeline.dataset import open_dataset
     from pipeline.events import events
     from pipeline.export import export
     from pipeline.storage import Folder
+    from pipeline.unfinished import open_warned
 
     rule = EventRule(args.merge_gap, args.min_duration, args.centre)
-    dataset = open_dataset(args.dataset)
+    dataset = open_warned(args.dataset)
     limits = thresholds.thresholds_of(dataset, args)
     out = Folder(args.output)
     found = events(dataset, limits, rule, args.label)

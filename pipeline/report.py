@@ -12,6 +12,7 @@ from pipeline.dataset import Dataset
 from pipeline.run_record import read_runs
 from pipeline.scored import to_table
 from pipeline.sun import sun_hours
+from pipeline.unfinished import unfinished_note
 from pipeline.verification import bin_sql, detections
 
 STEPS = 20
@@ -127,11 +128,13 @@ class Report:
     """What is shown of a dataset.
 
     `zone` says whose times they are and `left_out` which windows have none, as `activity` has
-    it. `tables` have names such as `hours`, `days`, `labels`; docs/report.md lists their columns.
+    it; `unfinished` says what of the dataset is not there. `tables` have names such as `hours`,
+    `days`, `labels`; docs/report.md lists their columns.
     """
 
     zone: str
     left_out: Mapping[str, int]
+    unfinished: str | None
     identity: Mapping[str, Any]
     tables: Mapping[str, pa.Table]
 
@@ -165,7 +168,8 @@ def make_report(
         tables["sun"] = _sun(connection.sql(_SUN).fetchall())
         tables["scores"] = _scores(dataset)
     tables["runs"], tables["stages"] = _runs(dataset)
-    return Report(found.zone, found.left_out, dataset.identity, tables)
+    told = unfinished_note(dataset)
+    return Report(found.zone, found.left_out, told, dataset.identity, tables)
 
 
 def _relations(dataset: Dataset, positive: str, scored: str, coverage: str) -> None:

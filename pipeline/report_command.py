@@ -1,6 +1,7 @@
 """`dawnchorus report`: a page that shows what a dataset holds."""
 
 import argparse
+import sys
 
 from model.errors import UserError
 from pipeline import thresholds
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         out.write(PAGE, page(report, title, " ".join(notes)).encode())
     except OSError as error:
         raise UserError(f"{out.url} cannot be written: {error.strerror or error}.") from error
+    if report.unfinished is not None:
+        print(f"warning: {report.unfinished}", file=sys.stderr)
     print(fill(lead(report), 100))
     print(clock_note(report))
     print(f"Page         {out.at(PAGE)}")

@@ -111,6 +111,7 @@ def _data(report: Report, about: str) -> dict[str, Any]:
         "base": base.date(),
         "near": NEAR,
         "lead": lead(report),
+        "unfinished": report.unfinished or "",
         "clock": clock_note(report),
         "about": about,
         "notes": notes[1:],

@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     import pyarrow.csv
 
     from pipeline.csv_file import guarded
-    from pipeline.dataset import open_dataset
     from pipeline.sample import SampleRule, draw_sample
     from pipeline.storage import Folder
+    from pipeline.unfinished import open_warned
 
     if not 0 <= args.context < float("inf"):
         raise UserError(f"--context is {args.context:g}; give seconds, 0 or more.")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if args.draw != "strata":
             raise UserError(f"--strata is for --draw strata, not for {args.draw}.")
         rule = SampleRule(args.draw, args.number, _edges(args.strata), labels, args.seed)
-    dataset, out = open_dataset(args.dataset), Folder(args.output)
+    dataset, out = open_warned(args.dataset), Folder(args.output)
     drawn = draw_sample(dataset, rule)
     try:
         out.require_empty()

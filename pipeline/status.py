@@ -56,7 +56,7 @@ class Status:
 
 
 @dataclass(frozen=True)
-class _Planned:
+class Planned:
     """A shard of a plan: its seconds, and the coverage that stood before."""
 
     seconds: float
@@ -71,7 +71,7 @@ def read_status(out: Folder, now: float | None = None) -> Status:
         raise UserError(f"There is no dataset in {out.url}; give the output of a detection run.")
     living = [run for run in runs if run.is_alive]
     run = living[-1] if living else runs[-1] if runs else None
-    plan = _read_plan(out, run) if run else None
+    plan = read_plan(out, run) if run else None
     rows = list(rows_of(refresh(out, every_part=False)))
     tally = Tally()
     for row in rows:
@@ -134,7 +134,8 @@ def _state(run: RunRecord | None) -> str:
     return f"finished {values['finished']} with exit status {values.get('status')}"
 
 
-def _read_plan(out: Folder, run: RunRecord) -> dict[str, _Planned] | None:
+def read_plan(out: Folder, run: RunRecord) -> dict[str, Planned] | None:
+    """The shards of a run's plan, by their path; None where it does not lie there any more."""
     try:
         content = out.read(f"_plan/{run.name}/shards.parquet")
     except FileNotFoundError:
@@ -142,7 +143,7 @@ def _read_plan(out: Folder, run: RunRecord) -> dict[str, _Planned] | None:
     columns = ["site", "date", "slot", "seconds", "seen"]
     table = pq.read_table(io.BytesIO(content), columns=columns)
     return {
-        ShardKey(row["site"], row["date"], row["slot"]).path: _Planned(row["seconds"], row["seen"])
+        ShardKey(row["site"], row["date"], row["slot"]).path: Planned(row["seconds"], row["seen"])
         for row in table.to_pylist()
     }
 

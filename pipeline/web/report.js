@@ -88,6 +88,7 @@ async function main() {
   data.sites.forEach((one, i) => site.append(element("option", { value: i }, one.name)));
   data.labels.forEach((one, i) => one.positive && label.append(element("option", { value: i }, one.name)));
   document.getElementById("lead").textContent = data.lead;
+  document.getElementById("unfinished").textContent = data.unfinished;
   document.getElementById("clock").textContent = data.clock;
   document.getElementById("about").textContent = data.about;
   document.getElementById("activity-note").textContent = data.notes.join(" ");

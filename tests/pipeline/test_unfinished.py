@@ -1,0 +1,120 @@
+"""What readers of a dataset are told that is not there: in a run, after a kill, of torn shards."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.dataset import open_dataset
+from pipeline.report import make_report
+from pipeline.report_page import page
+from pipeline.unfinished import unfinished_note
+from tests.pipeline.archive import LABELS, tone, write
+from tests.pipeline.test_detection import detect
+from tests.pipeline.test_report import page_data
+
+SHARDS = 30
+CODE = "import sys; from pipeline.cli import main; sys.exit(main())"
+READERS = ["activity", "events", "report", "export --to csv", "sample --number 1 --clips none"]
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("archive") / "audio"
+    first = write(root / "A/20240601_000000.wav", tone(60))
+    for at in range(1, SHARDS):
+        os.link(first, root / f"A/2024060{1 + at // 24}_{at % 24:02d}0000.wav")
+    return root
+
+
+@pytest.fixture(scope="module")
+def half(audio: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset whose run was killed after some shards."""
+    out = tmp_path_factory.mktemp("half") / "out"
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    options = ["--model", str(bundle), "--output", str(out), "--min-score", "0"]
+    job = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            CODE,
+            "detect",
+            "--input",
+            str(audio),
+            "--slot",
+            "1",
+            "--direct_num_workers=1",
+            *options,
+        ],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(list(out.glob("coverage/*/*/*.parquet"))) < 3:
+        assert job.poll() is None
+        time.sleep(0.01)
+    job.send_signal(signal.SIGSTOP)
+    note = unfinished_note(open_dataset(str(out)))
+    assert note and note.startswith("A run is still writing this dataset: ")
+    job.kill()
+    job.wait()
+    return out
+
+
+def left(note: str | None) -> int:
+    """How many shards a note says are not done."""
+    found = re.fullmatch(
+        rf"The dataset is not whole: (\d+) of the {SHARDS} shards of the last run are not done; "
+        "the same detect command goes on from there.",
+        note or "",
+    )
+    assert found
+    return int(found[1])
+
+
+def test_after_a_kill_and_after_the_next_run(
+    half: Path, audio: Path, bundle: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(half, tmp_path / "out")
+    dataset = open_dataset(str(out))
+    done = sum(commit is not None for commit in dataset.standing.commits.values())
+    note = unfinished_note(dataset)
+    assert left(note) == SHARDS - done and 0 < done < SHARDS
+    assert detect(audio, bundle, out, "--slot", "1") == 0
+    assert unfinished_note(open_dataset(str(out))) is None
+    # The plan may go; a shard whose parts disagree is then still known.
+    shutil.rmtree(out / "_plan")
+    shutil.rmtree(out / "_index")
+    assert unfinished_note(open_dataset(str(out))) is None
+    next(iter(sorted(out.glob("coverage/*/*/*.parquet")))).write_bytes(b"nothing")
+    assert unfinished_note(open_dataset(str(out))) == (
+        "1 shard of the dataset, whose parts do not belong together, left out; the same detect "
+        "command writes them again."
+    )
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_every_reader_warns(
+    half: Path, tmp_path: Path, capsys: pytest.CaptureFixture, command: str
+) -> None:
+    name, *options = command.split()
+    if name not in ("activity", "events"):
+        options += ["--output", str(tmp_path / "new")]
+    if name != "sample":
+        options += ["--threshold", "0"]
+    assert main([name, str(half), *options]) == 0
+    said = capsys.readouterr().err.splitlines()
+    note = unfinished_note(open_dataset(str(half)))
+    assert said[0] == f"warning: {note}" and left(note)
+
+
+def test_the_report_says_it_on_its_page(half: Path) -> None:
+    report = make_report(open_dataset(str(half)), dict.fromkeys(LABELS, 0.0))
+    assert left(page_data(page(report, "half", ""))["unfinished"])
