@@ -2,15 +2,20 @@
 
 import argparse
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from model.errors import UserError
 from pipeline.text import count
 
 if TYPE_CHECKING:
+    from pipeline.clips import Float32
     from pipeline.storage import Folder
 
+    _Clip: TypeAlias = tuple[bytes, Float32, int, float]
+
 TABLE = "sample.csv"
+READERS = 8
+"""Clips that are read at a time: buckets answer late, and many at once."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at random from each range of scores (default), the highest scores, or at random "
         "from each site",
     )
-    add("--number", type=int, default=20, metavar="N", help="of each draw and label (default 20)")
+    add(
+        *("--number", "--per-stratum"),
+        type=int,
+        default=20,
+        metavar="N",
+        help="of each label, and of each of its ranges or sites (default 20)",
+    )
     add(
         "--strata",
         metavar="S,S,...",
@@ -75,10 +86,7 @@ def run(args: argparse.Namespace) -> int:
         lost = 0
         if args.clips != "none":
             root = Folder(args.root) if args.root else dataset.root()
-            made = [
-                _write_clip(root, out, number, row, args.context, args.clips)
-                for number, row in enumerate(drawn.to_pylist(), 1)
-            ]
+            made = _write_clips(root, out, drawn.to_pylist(), args.context, args.clips)
             added = {"clip": pa.string(), "clip_start": pa.float64(), "problem": pa.string()}
             for place, (name, kind) in enumerate(added.items()):
                 values = pa.array([one[place] for one in made], kind)
@@ -91,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{out.url} cannot be written: {error.strerror or error}.") from error
     print(f"Drawn        {count(len(drawn), 'detection')}")
     if lost:
-        print(f"No clip      {count(lost, 'recording')} could not be read: see the column problem")
+        print(f"No clip      {count(lost, 'detection')}: the column problem tells why")
     print(f"Table        {out.at(TABLE)}")
     return 0
 
@@ -103,26 +111,53 @@ def _edges(text: str) -> tuple[float, ...]:
         raise UserError(f"--strata is {text!r}; give scores, such as 0.3,0.6,0.9.") from error
 
 
-def _write_clip(
-    root: "Folder", out: "Folder", number: int, row: dict[str, Any], context_s: float, kind: str
-) -> tuple[str | None, float | None, str | None]:
-    """A detection's clip and picture: its name and its start in s, or why there is none."""
+def _write_clips(
+    root: "Folder", out: "Folder", rows: list[dict[str, Any]], context_s: float, kind: str
+) -> list[tuple[str | None, float | None, str | None]]:
+    """Each detection's clip and picture: the clip's name and start in s, or why there is none."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tqdm import tqdm
+
+    from pipeline.clips import draw_spectrogram
+
+    def read(row: dict[str, Any]) -> "_Clip | str":
+        return _read_clip(root.at(row["recording"]), row["start"], row["end"], context_s, kind)
+
+    made: list[tuple[str | None, float | None, str | None]] = []
+    with (
+        ThreadPoolExecutor(READERS) as pool,
+        tqdm(total=len(rows), desc="clips", disable=None) as bar,
+    ):
+        for first in range(0, len(rows), READERS):  # No more than these are held.
+            some = rows[first : first + READERS]
+            for row, clip in zip(some, pool.map(read, some), strict=True):
+                bar.update()
+                if isinstance(clip, str):
+                    made.append((None, None, clip))
+                    continue
+                content, samples, rate, at_s = clip
+                name = f"clips/{len(made) + 1:05d}"
+                out.write(f"{name}.{kind}", content)
+                picture = draw_spectrogram(samples, rate, at_s, (row["start"], row["end"]))
+                out.write(f"{name}.png", picture)
+                made.append((f"{name}.{kind}", at_s, None))
+    return made
+
+
+def _read_clip(url: str, start: float, end: float, context_s: float, kind: str) -> "_Clip | str":
+    """The file of a clip, its samples, rate and start in s; or why it cannot be read."""
     import soundfile
 
     from model.sound import AudioError
-    from pipeline.clips import draw_spectrogram, encode_clip, read_clip
+    from pipeline.clips import encode_clip, read_clip
 
-    bounds = row["start"], row["end"]
     try:
-        samples, rate, at_s = read_clip(root.at(row["recording"]), *bounds, context_s)
+        samples, rate, at_s = read_clip(url, start, end, context_s)
         if not len(samples):
-            return None, None, "the recording ends before"
-        content = encode_clip(samples, rate, kind)
+            return "the recording ends before"
+        return encode_clip(samples, rate, kind), samples, rate, at_s
     except AudioError as error:
-        return None, None, error.message
+        return error.message
     except (OSError, ValueError, soundfile.LibsndfileError) as error:
-        return None, None, str(getattr(error, "strerror", None) or error)
-    name = f"clips/{number:05d}"
-    out.write(f"{name}.{kind}", content)
-    out.write(f"{name}.png", draw_spectrogram(samples, rate, at_s, bounds))
-    return f"{name}.{kind}", at_s, None
+        return str(getattr(error, "strerror", None) or error)

@@ -123,7 +123,7 @@ def test_table_clips_and_back_to_calibrate(
     audio: Path, bundle: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "sample"
-    command = ["sample", str(out), "--number", "6", "--context", "0.5", "--output"]
+    command = ["sample", str(out), "--per-stratum", "6", "--context", "0.5", "--output"]
     assert main([*command, str(folder)]) == 0
     rows = duckdb.sql(f"FROM read_csv('{folder}/sample.csv', header=true)").to_arrow_table()
     assert f"{len(rows)} detections" in capsys.readouterr().out
@@ -157,10 +157,11 @@ def test_recordings_that_cannot_be_read(
     command = ["sample", str(out), "--draw", "random", "--number", "1"]
     folder = tmp_path / "sample"
     assert main([*command, "--root", str(tmp_path / "moved"), "--output", str(folder)]) == 0
-    assert "could not be read" in capsys.readouterr().out
+    said = capsys.readouterr().out
     table = f"read_csv('{folder}/sample.csv')"
     rows = duckdb.sql(f"SELECT clip, clip_start, problem FROM {table}").fetchall()
     assert all(clip is start is None and problem for clip, start, problem in rows) and len(rows) > 1
+    assert f"No clip      {len(rows)} detections: the column problem tells why" in said
 
 
 def test_what_cannot_be_done(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
