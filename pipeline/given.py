@@ -63,6 +63,9 @@ def read_given(url: str) -> Given | None:
     with folder.open(name) as file, _whole(url):
         part = pq.ParquetFile(file)
         names = set(part.schema_arrow.names)
+        if len(names) < len(part.schema_arrow.names):
+            twice = next(name for name in names if part.schema_arrow.names.count(name) > 1)
+            raise UserError(f"{url} has two columns {twice}; leave one of them out.")
         if names.issuperset(INVENTORY.names):
             table, metadata = part.read(), part.schema_arrow.metadata or {}
             return _ours(table, url, metadata.get(ROOT, b"").decode() or None)
@@ -118,7 +121,11 @@ def _theirs(table: pa.Table, columns: dict[str, str], url: str) -> Given:
     ):
         values[ours] = pa.chunked_array([pa.nulls(table.num_rows, kind)])
         if ours in columns:
-            values[ours] = _cast(table[columns[ours]], kind, columns[ours], url)
+            column = table[columns[ours]]
+            if ours == "stamp" and pa.types.is_timestamp(column.type):
+                # One moment is one stamp, whatever unit and zone a library writes it in.
+                column = column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
+            values[ours] = _cast(column, kind, columns[ours], url)
     by_duration = pc.cast(
         pc.round(pc.multiply(values["duration_s"], pc.cast(values["sample_rate"], pa.float64()))),
         pa.int64(),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -108,6 +109,9 @@ def line_of(row: dict[str, Any], url: str, where: str) -> Line:
                 "and time; write it as 2024-06-01T05:00:00."
             )
         start = at_offset(moment.replace(tzinfo=None), moment.utcoffset())
+    if isinstance(site, float):
+        # Where one is missing, pandas makes whole numbers such as 7 to 7.0.
+        site = None if math.isnan(site) else int(site) if site.is_integer() else site
     return Line(str(row["path"]), where, start, None if site in (None, "") else str(site))
 
 

@@ -20,7 +20,7 @@ from pipeline.coverage import Account, unreadable_rows
 from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
 from pipeline.probe import check_told
-from pipeline.recording import NOT_PROBED
+from pipeline.recording import NOT_PROBED, Recording
 from pipeline.schema import PREDICTIONS, WINDOW, plain
 from pipeline.spans import Span, window_plan
 from pipeline.storage import check_answers
@@ -93,6 +93,22 @@ def score_spans(
     yield from _flush(waiting, job, bundle, score)
 
 
+def open_recording(recording: Recording) -> Sound:
+    """A planned recording, to be decoded. Raises AudioError for one that is not what was planned.
+
+    StorageError where the storage as a whole does not answer.
+    """
+    try:
+        if NOT_PROBED in recording.flags:
+            check_told(recording)
+        with timed("decode"):
+            return Sound(recording.url, recording.size_bytes)
+    except AudioError as error:
+        if error.reason in ("vanished", "permission"):
+            check_answers(recording.url)
+        raise
+
+
 def _windows(
     span: Span, plan: WindowPlan, channel: int | None, bundle: Bundle, guard: Guard
 ) -> Iterator[tuple[Decoded, str]]:
@@ -104,11 +120,7 @@ def _windows(
         if blame is not None:
             raise AudioError(blame.reason, blame.message)
         guard.at(name)
-        if NOT_PROBED in span.recording.flags:
-            check_told(span.recording)
-        with timed("decode"):
-            opened = Sound(span.recording.url, span.recording.size_bytes)
-        with opened as sound:
+        with open_recording(span.recording) as sound:
             at = "decode"
             rate, samples = front_end.sample_rate, front_end.window_samples
             for decoded in decode_span(sound, plan, span.first, span.stop, rate, samples, channel):
@@ -116,8 +128,6 @@ def _windows(
                 k = decoded.k + 1
                 guard.at(name)
     except AudioError as error:
-        if error.reason in ("vanished", "permission"):
-            check_answers(span.recording.url)
         for lost in range(k, span.stop):
             yield Decoded(lost, None, error.reason, error.message), at
 

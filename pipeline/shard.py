@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from model.bundle import Bundle
 from model.retries import StorageError
+from model.sound import AudioError
 from model.stages import timed
 from pipeline.commit import (
     Commit,
@@ -21,7 +22,8 @@ from pipeline.commit import (
 from pipeline.guard import UNGUARDED, Guard
 from pipeline.job import Job
 from pipeline.parts import rows_by_recording
-from pipeline.scoring import Rows, Score, score_spans
+from pipeline.recording import Recording
+from pipeline.scoring import Rows, Score, open_recording, score_spans
 from pipeline.shard_key import ShardKey
 from pipeline.spans import Span
 from pipeline.storage import Folder
@@ -93,10 +95,55 @@ def merge(shard: Shard, standing: Commit | None) -> Merge:
     return plan
 
 
+def hold_back(plan: Merge, standing: Commit | None, guard: Guard) -> tuple[str, ...]:
+    """Carries over what was to be scored again, stands with rows and cannot be opened now.
+
+    Recordings of an inventory are not looked at before, so the disk that they are on may be away.
+    Gives the names of those of which other rows were asked for than those that stand.
+    """
+    members = standing.members if standing else {}
+    score: list[Span] = []
+    held = []
+    for span in plan.score:
+        old = members.get(span.recording.recording)
+        if old is None or not old.readable or _opens(span.recording, guard):
+            score.append(span)
+            continue
+        plan.carry.append(old)
+        if old.identity != span.member().identity:
+            held.append(old.recording)
+    plan.score = score
+    return tuple(held)
+
+
+def _opens(recording: Recording, guard: Guard) -> bool:
+    if recording.recording in guard.blamed:
+        return True  # It is, and its decoder dies of it.
+    guard.at(recording.recording)
+    try:
+        open_recording(recording).close()
+    except AudioError:
+        return False
+    finally:
+        guard.at(None)
+    return True
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a shard: whether it was committed now, or stood so before.
+
+    `held` are recordings whose rows stand although others were asked for: their files are gone.
+    """
+
+    is_new: bool
+    held: tuple[str, ...] = ()
+
+
 def run_shard(
     shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard = UNGUARDED
-) -> bool:
-    """Takes a shard to its commit; False if it stood committed already.
+) -> Done:
+    """Takes a shard to its commit.
 
     Raises ShardError, with the shard's name, where it cannot be done; nothing is committed then.
     """
@@ -110,15 +157,16 @@ def run_shard(
         raise failure from error
 
 
-def _run(shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard) -> bool:
+def _run(shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard) -> Done:
     out = Folder(job.output)
     for _ in range(ATTEMPTS):
         finish(out, shard.key)
         replaces = coverage_id(out, shard.key)
         standing = read_commit(out, shard.key)
         plan = merge(shard, standing)
+        held = hold_back(plan, standing, guard)
         if standing is not None and plan.is_nothing:
-            return False
+            return Done(False, held)
         with staging(out, shard.key, job.tables, job.facts, job.owner) as stage:
             members = write_rows(stage, plan, shard.key, job, bundle, score, guard)
             with timed("write"):
@@ -127,7 +175,7 @@ def _run(shard: Shard, job: Job, bundle: Bundle, score: Score, guard: Guard) -> 
             if committed:
                 if not members:
                     remove_parts(out, shard.key, job.tables)
-                return True
+                return Done(True, held)
     raise ShardError(f"others committed to it {ATTEMPTS} times in between")
 
 

@@ -28,7 +28,7 @@ from pipeline.probe import probe
 from pipeline.recording import INVENTORY, Recording, unreadable
 from pipeline.rehearsal import Rehearsal
 from pipeline.scoring import Score, score_of
-from pipeline.shard import Merge, run_shard, write_rows
+from pipeline.shard import Done, Merge, run_shard, write_rows
 from pipeline.shard_key import ShardKey
 from pipeline.spans import Span
 from pipeline.storage import Folder
@@ -60,8 +60,8 @@ def scorer_of(job: Job) -> tuple[Bundle, Scorer]:
     return _scorers[key]
 
 
-def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[bool, Costs]:
-    """Takes a shard to its commit; whether there was work, and what it cost.
+def detect_shard(ref: ShardRef, job: Job, guard: Guard) -> tuple[Done, Costs]:
+    """Takes a shard to its commit; what became of it, and what it cost.
 
     Raises ShardError.
     """

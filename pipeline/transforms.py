@@ -22,6 +22,7 @@ from pipeline.run_record import RETRIES, read_run, was_stopped
 from pipeline.runner import NAMESPACE
 from pipeline.shard import ShardError
 from pipeline.storage import NO_SPACE, Folder
+from pipeline.text import listed
 
 ATTEMPTS = 3
 GIVE_UP = 8
@@ -157,13 +158,21 @@ class DetectShard(_SideBySide):
                     break
             else:
                 self._in_a_row = 0
-                return "shards_committed" if done else "shards_standing", costs
+                if done.held:
+                    gone = f"gone or unreadable: {listed(done.held, 3)}; their rows are kept"
+                    _note_failure(element, f"shard {element.key}: {gone}")
+                return "shards_committed" if done.is_new else "shards_standing", costs
         self._in_a_row += 1
-        name = str(element.key).replace("/", "_")
-        about = {"shard": str(element.key), "message": str(failure)}
-        with contextlib.suppress(OSError):
-            Folder(element.folder).write_json(f"failed/{name}.json", about)
+        _note_failure(element, str(failure))
         return "shards_failed", tasks.Costs()
+
+
+def _note_failure(ref: ShardRef, message: str) -> None:
+    """Writes beside the plan why not all of a shard was done."""
+    name = str(ref.key).replace("/", "_")
+    with contextlib.suppress(OSError):
+        about = {"shard": str(ref.key), "message": message}
+        Folder(ref.folder).write_json(f"failed/{name}.json", about)
 
 
 @dataclass

@@ -170,6 +170,51 @@ def test_an_inventory_of_the_user_s(
     assert "2 shards done" in capsys.readouterr().out, "it lies in two slots"
 
 
+@pytest.mark.parametrize("becomes", ["gone", "damaged", "another"])
+def test_what_is_not_there_now_keeps_its_rows(
+    audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture, becomes: str
+) -> None:
+    """An inventory that names other versions, while its disk is away or has other files."""
+    out, more = tmp_path / "out", ("--slot", "1", "--root", str(audio))
+    known = told(audio)
+    assert detect(table(tmp_path / "mine.parquet", known), bundle, out, *more) == 0
+    standing = rows(out, "FROM predictions ORDER BY ALL")
+    later = known | {"modified": [datetime(2030, 1, 1)] * 3}
+    path = audio / "no time.wav"
+    content = path.read_bytes()
+    if becomes == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"RIFF nothing" if becomes == "damaged" else content + content)
+    capsys.readouterr()
+    file = table(tmp_path / "later.parquet", later)
+    assert detect(file, bundle, out, *more) == 1
+    said = capsys.readouterr().err
+    assert "1 of 4 shards are not committed" in said
+    assert "gone or unreadable: no time.wav; their rows are kept" in said
+    assert rows(out, "FROM predictions ORDER BY ALL") == standing
+    assert rows(out, "SELECT count(*) FROM errors") == [(0,)]
+    path.write_bytes(content)
+    assert detect(file, bundle, out, *more) == 0
+    assert rows(out, "FROM predictions ORDER BY ALL") == standing
+
+
+@pytest.mark.parametrize("kind", ["ns", "us", "s", "zone"])
+def test_a_moment_is_the_same_however_it_is_written(
+    audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture, kind: str
+) -> None:
+    known = told(audio)
+    moments = pa.array(known["modified"], pa.timestamp("ms"))
+    more = ("--slot", "1", "--root", str(audio))
+    first = table(tmp_path / "first.parquet", known | {"modified": moments})
+    assert detect(first, bundle, tmp_path / "out", *more) == 0
+    other = pa.timestamp("us", "Europe/Berlin") if kind == "zone" else pa.timestamp(kind)
+    second = table(tmp_path / "second.parquet", known | {"modified": moments.cast(other)})
+    capsys.readouterr()
+    assert detect(second, bundle, tmp_path / "out", *more) == 0
+    assert "nothing was left to do" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("column", "wrong", "message"),
     [
@@ -240,15 +285,15 @@ def test_rows_that_stand_twice_count_once(audio: Path, bundle: Path, tmp_path: P
 
 
 def test_a_start_that_is_told(audio: Path, bundle: Path, tmp_path: Path) -> None:
-    known = told(audio) | {"start": [None, None, datetime(2024, 7, 1, 5)], "site": ["x", None, "y"]}
+    known = told(audio) | {"start": [None, None, datetime(2024, 7, 1, 5)], "site": [7.0, None, 8.5]}
     file = table(tmp_path / "mine.parquet", known)
     assert detect(file, bundle, tmp_path / "out", "--slot", "1", "--root", str(audio)) == 0
     query = """SELECT DISTINCT recording, site, time_source, min(start_clock)::VARCHAR
         FROM coverage GROUP BY ALL ORDER BY 1"""
     assert rows(tmp_path / "out", query) == [
-        ("Marsh/20240601_235955.wav", "x", "name", "2024-06-01 23:59:55"),
+        ("Marsh/20240601_235955.wav", "7", "name", "2024-06-01 23:59:55"),
         ("RIDGE_20240601_060000.flac", "RIDGE", "name", "2024-06-01 06:00:00"),
-        ("no time.wav", "y", "inventory", "2024-07-01 05:00:00"),
+        ("no time.wav", "8.5", "inventory", "2024-07-01 05:00:00"),
     ]
 
 
