@@ -93,7 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--price", type=float, metavar="P", help="with --dry-run: the price of a core-hour")
     add("--json", metavar="FILE", help="with --dry-run: a file for the same as JSON")
-    add("--prune", action="store_true", help="drop the rows of recordings that are gone")
+    add(
+        "--prune",
+        action="store_true",
+        help="drop the rows of recordings that are gone from the folders given",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

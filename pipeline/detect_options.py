@@ -1,5 +1,6 @@
 """What a run of detection is asked for."""
 
+import math
 from dataclasses import dataclass
 
 from model.errors import UserError
@@ -47,6 +48,6 @@ class DetectOptions:
                     raise UserError(f"--{name} is for --dry-run alone; give both or none.")
         for name in ("workers", "rate", "price"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"--{name} is {value:g}; it must be above 0.")
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"--{name} is {value:g}; it must be a number above 0.")
         check_timeout(self.decode_timeout_s)

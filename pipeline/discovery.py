@@ -47,6 +47,7 @@ class Listing:
 
     `rows` are the recordings of inventories, of which all is known. `unlisted` are the folders that
     could not be listed, with what was said; `told` is what lists tell of a recording, by its name.
+    `folders` are the folders given, of which all is listed.
     """
 
     root: str
@@ -54,6 +55,7 @@ class Listing:
     unlisted: tuple[str, ...]
     told: Mapping[str, Line] = field(default_factory=dict)
     rows: pa.Table = field(default_factory=INVENTORY.empty_table)
+    folders: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -94,7 +96,8 @@ def discover(inputs: Sequence[str], root: str | None = None) -> Listing:
     named = sorted((name_under(top, entry.url), entry) for entry in entries.values())
     lines = {url: line for item in found for url, line in item.told.items()}
     told = {name: lines[entry.url] for name, entry in named if entry.url in lines}
-    return Listing(top, tuple(named), tuple(sorted(unlisted)), told, rows)
+    folders = tuple(entry.url for item in found for entry in item.entries if entry.is_folder)
+    return Listing(top, tuple(named), tuple(sorted(unlisted)), told, rows, folders)
 
 
 def _named(top: str, tables: Sequence[pa.Table]) -> pa.Table:
@@ -167,8 +170,8 @@ def _resolve(text: str) -> Input:
         if matches:
             fixed = text[: MAGIC.search(text).start()]  # type: ignore[union-attr]
             return Input(_parent(fixed + "x"), matches)
-        raise UserError(f"No recording matches {text}; check the pattern given to --input.")
-    raise UserError(f"There is no file or folder at {text}; check the path given to --input.")
+        raise UserError(f"No recording matches {text}; check the pattern.")
+    raise UserError(f"There is no file or folder at {text}; check the path.")
 
 
 def _entry(url: str) -> Entry | None:
@@ -214,7 +217,13 @@ def _glob(pattern: str) -> tuple[Entry, ...]:
         return tuple(local_entry(path) for path in sorted(glob.glob(pattern, recursive=True)))
     fs = Folder(pattern).fs
     found = ask(fs, "glob", pattern, detail=True)
-    return tuple(entry_of(fs, found[name]) for name in sorted(found))
+    # As on a disk: a star stands for no name that begins with a dot, unless the dot is written.
+    written = any(part.startswith(".") for part in pattern.split("/"))
+    return tuple(
+        entry_of(fs, found[name])
+        for name in sorted(found)
+        if written or not any(part.startswith(".") for part in name.split("/"))
+    )
 
 
 def _read_list(url: str) -> Input:

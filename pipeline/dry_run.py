@@ -24,6 +24,7 @@ from pipeline.rehearsal import ENOUGH_S, Rehearsal, sample_spans
 from pipeline.runner import cores, is_local_runner
 from pipeline.storage import Folder, write_report
 from pipeline.summary import duration
+from pipeline.text import count
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def dry_run(setting: Setting, listing: Listing) -> int:
         )
         refs = list(read_refs(scratch.url))
         job = job_of(setting, identity, setting.bundle.path, "dry-run")
-        tried = _rehearse(options, refs, job) if refs and options.rate is None else None
+        has_sound = any(ref.seconds for ref in refs)
+        tried = _rehearse(options, refs, job) if has_sound and options.rate is None else None
     estimate = _estimate(options, inventory, standing, identity, facts, refs, job, tried)
     if options.json is not None:
         write_report(options.json, asdict(estimate))
@@ -169,37 +171,43 @@ def _estimate(
     )
 
 
-def size(count: float) -> str:
+def size(number: float) -> str:
     """A number of bytes for people."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} PB"
+        if number < 1000:
+            return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} PB"
 
 
 def screen(e: Estimate, output: str) -> str:
     """An estimate for people."""
     how = "given by --rate" if e.tried_s is None else f"tried on {duration(e.tried_s)} of it"
     lines = [
-        f"Archive      {e.recordings:,} recordings, {duration(e.seconds)}, {size(e.size_bytes)}",
+        f"Archive      {count(e.recordings, 'recording')}, {duration(e.seconds)}, "
+        f"{size(e.size_bytes)}",
     ]
-    for count, what in (
+    for number, what in (
         (sum(e.unreadable.values()), f"unreadable ({_counts(e.unreadable)})"),
         (e.undated, "without a known time"),
         (sum(e.flags.values()), f"with a flag ({_counts(e.flags)})"),
     ):
-        if count:
-            lines.append(f"             {count:,} {what}")
+        if number:
+            lines.append(f"             {number:,} {what}")
     lines += [
         f"Dataset      {output}",
-        f"             slots of {e.slot_hours} h, {e.shards_committed:,} shards committed",
+        f"             slots of {e.slot_hours} h, {count(e.shards_committed, 'shard')} committed",
     ]
     if not e.shards:
         return "\n".join([*lines, "To do        nothing", "Nothing was written."])
+    lines.append(
+        f"To do        {count(e.shards, 'shard')}: {duration(e.shard_seconds)}, "
+        f"{count(e.windows, 'window')}, {size(e.bytes_to_read)} to read"
+    )
+    if not e.shard_seconds:
+        no_sound = "Work         none: what is to do holds no sound that can be read"
+        return "\n".join([*lines, no_sound, "Nothing was written."])
     lines += [
-        f"To do        {e.shards:,} shards: {duration(e.shard_seconds)}, {e.windows:,} windows, "
-        f"{size(e.bytes_to_read)} to read",
         f"Work         {e.core_hours:,.2f} core-hours, at {e.core_s_per_hour:,.2f} core-seconds "
         f"for an hour of audio ({how})",
         f"Time         {duration(e.wall_s)} with {e.workers:,} workers of one core",
@@ -212,4 +220,4 @@ def screen(e: Estimate, output: str) -> str:
 
 
 def _counts(values: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in values.items())
+    return ", ".join(f"{number:,} {name}" for name, number in values.items())

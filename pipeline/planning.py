@@ -19,7 +19,7 @@ from pipeline.run_record import first_value
 from pipeline.shard_key import choose_slot_hours
 from pipeline.site import check_sites
 from pipeline.spans import hours_of
-from pipeline.storage import Folder, absolute
+from pipeline.storage import Folder
 
 ROWS = 10_000
 
@@ -90,7 +90,7 @@ def plan_run(
         check_sites(spans.sites | standing.sites)
         look(spans)
         listed = listing.names if standing.commits else frozenset()
-        prune = _prunable(options, listing, standing, listed) if options.prune else ()
+        prune = _prunable(listing, standing, listed) if options.prune else ()
         write_plan(
             plan,
             spans.batches(),
@@ -122,19 +122,19 @@ def _flagged(place: Place, recording: Recording, model_rate: int) -> Place:
     return Place(place.site, place.start_clock, place.start_utc, place.time_source, flags)
 
 
-def _prunable(
-    options: DetectOptions, listing: Listing, standing: Standing, listed: frozenset[str]
-) -> Sequence[str]:
-    """Standing recordings that are gone from below this run's inputs."""
+def _prunable(listing: Listing, standing: Standing, listed: frozenset[str]) -> Sequence[str]:
+    """Standing recordings that are gone from below the folders that this run was given."""
+    if not listing.folders:
+        say("warning: nothing is pruned, because only a folder as --input tells what is gone")
+        return ()
     if listing.unlisted:
         say("warning: nothing is pruned, because an input could not be listed")
         return ()
     root = listing.root.rstrip("/")
-    below = [absolute(text).removeprefix(root).lstrip("/") for text in options.inputs]
+    below = [url.rstrip("/").removeprefix(root).lstrip("/") for url in listing.folders]
     return [
         name
         for commit in standing.commits.values()
         for name in (commit.members if commit else ())
-        if name not in listed
-        and any(not top or name == top or name.startswith(f"{top}/") for top in below)
+        if name not in listed and any(not top or name.startswith(f"{top}/") for top in below)
     ]

@@ -60,6 +60,9 @@ def check_beam_options(flags: Sequence[str]) -> None:
             f"Unknown option {unknown[0]}: neither dawnchorus nor Beam has it; see --help."
         )
     name = PipelineOptions(list(flags)).view_as(StandardOptions).runner
+    workers = PipelineOptions(list(flags)).view_as(DirectOptions).direct_num_workers
+    if workers is not None and workers < 0:
+        raise UserError(f"--direct_num_workers is {workers}; give 1 or more, or 0 for all cores.")
     if is_dataflow(flags):
         check_dataflow(PipelineOptions(list(flags)))
     elif hands_over(flags):

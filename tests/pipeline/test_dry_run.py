@@ -87,6 +87,22 @@ def test_only_what_is_left_is_told(
     assert "To do        nothing" in capsys.readouterr().out
 
 
+def test_what_is_left_holds_no_sound(
+    audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A damaged file beside a dataset that is whole, and an archive of nothing else."""
+    out = tmp_path / "out"
+    assert detect(audio / "ridge", bundle, out, "--slot", "1", "--root", str(audio)) == 0
+    broken = ("--input", str(audio / "marsh/20240601_090000.wav"), "--root", str(audio))
+    for into in (out, tmp_path / "other"):
+        capsys.readouterr()
+        command = ["detect", "--model", str(bundle), "--output", str(into), "--min-score", "0"]
+        assert main([*command, *broken, "--dry-run"]) == 0
+        said = capsys.readouterr().out
+        assert "To do        1 shard: 0.0 s, 0 windows" in said
+        assert "Work         none: what is to do holds no sound that can be read" in said
+
+
 def test_what_cannot_be_tried(
     audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -106,8 +122,10 @@ def test_what_cannot_be_tried(
         (["--rate", "3"], "--rate is for --dry-run alone"),
         (["--price", "1"], "--price is for --dry-run alone"),
         (["--json", "x"], "--json is for --dry-run alone"),
-        (["--dry-run", "--workers", "0"], "--workers is 0; it must be above 0"),
-        (["--dry-run", "--rate", "-1"], "--rate is -1; it must be above 0"),
+        (["--dry-run", "--price", "inf"], "--price is inf; it must be a number above 0"),
+        (["--direct_num_workers=-1"], "--direct_num_workers is -1; give 1 or more"),
+        (["--dry-run", "--workers", "0"], "--workers is 0; it must be a number above 0"),
+        (["--dry-run", "--rate", "-1"], "--rate is -1; it must be a number above 0"),
     ],
 )
 def test_options_that_make_no_sense(

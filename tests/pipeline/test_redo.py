@@ -111,6 +111,21 @@ def test_prune_keeps_what_is_not_below_the_inputs(
     assert len(rows(out, SCORED)) == 2
 
 
+@pytest.mark.parametrize("given", ["*.wav", "list.txt"])
+def test_prune_needs_a_folder(
+    audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture, given: str
+) -> None:
+    """Of a pattern or a list nobody knows what it held before."""
+    out = tmp_path / "out"
+    assert detect(audio, bundle, out) == 0
+    standing = content(out)
+    (audio / "A_20240601_000100.wav").unlink()
+    (audio / "list.txt").write_text("".join(f"{path}\n" for path in audio.glob("*.wav")))
+    assert detect(audio / given, bundle, out, "--prune", "--root", str(audio)) == 0
+    assert "nothing is pruned, because only a folder" in capsys.readouterr().err
+    assert content(out) == standing
+
+
 def test_thresholds_may_change(audio: Path, bundle: Path, tmp_path: Path) -> None:
     second = tmp_path / "second"
     shutil.copytree(bundle, second)
