@@ -9,7 +9,9 @@ from types import MethodType
 from typing import Any, BinaryIO, cast
 
 import fsspec.core
+from fsspec.registry import known_implementations
 
+from model.errors import UserError
 from model.retries import HalfError, ask, patience_s
 
 BLOCK = 64 * 1024
@@ -34,8 +36,21 @@ class ChangedError(FileNotFoundError):
 def file_system(url: str) -> Any:
     """The fsspec file system of a URL or path, to be asked by `ask`.
 
-    Raises ImportError or ValueError without one.
+    Raises UserError where its library is not installed, or nobody knows of such a one.
     """
+    try:
+        return _file_system(url)
+    except ImportError as error:
+        known = known_implementations.get(url.partition("://")[0], {}).get("err")
+        why = str(known or error)
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        why = str(error).strip().partition("\n")[0]
+    raise UserError(f"{url} cannot be opened: {why.rstrip('.')}.")
+
+
+def _file_system(url: str) -> Any:
     if "::" in url:
         return fsspec.core.url_to_fs(url)[0]  # A chain, such as zip://::gs://bucket/bundle.zip.
     scheme, colon, rest = url.partition("://")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from model.errors import UserError
+from model.retries import StorageError
 from pipeline.worker import DEBUG
 
 COMMANDS = {
@@ -71,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(importlib.import_module(args.module).run(args))
     except UserError as error:
         return _fail(args.debug, str(error))
+    except StorageError as error:
+        return _fail(args.debug, f"Storage failed: {error.strerror}.")
     except KeyboardInterrupt:
         goes_on = args.command in ("detect", "inventory")
         onward = "; the same command goes on from here" if goes_on else ""

@@ -49,7 +49,12 @@ def identity_of(
 
 def read_identity(out: Folder) -> dict[str, Any] | None:
     """The dataset's identity; None where there is no dataset yet."""
-    found = out.read_json(NAME)
+    try:
+        found = out.read_json(NAME)
+    except ValueError as error:
+        raise UserError(
+            f"{out.at(NAME)} is damaged ({error}); put it back from a copy, or use another output."
+        ) from error
     if found is not None and (not isinstance(found, dict) or found.get("dataset") != "dawnchorus"):
         raise UserError(f"{out.at(NAME)} is not that of a dawnchorus dataset; use another output.")
     return found
@@ -58,6 +63,8 @@ def read_identity(out: Folder) -> dict[str, Any] | None:
 def check_identity(out: Folder, wanted: dict[str, Any], slot_hours: int | None) -> None:
     """Raises UserError, naming every difference, if a run contradicts the dataset in `out`."""
     standing = read_identity(out)
+    if standing is None and not out.is_local:
+        next(iter(out.walk()), None)  # A bucket that is not there is told before anything is done.
     if standing is None:
         return
     if slot_hours is not None:

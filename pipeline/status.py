@@ -141,7 +141,10 @@ def read_plan(out: Folder, run: RunRecord) -> dict[str, Planned] | None:
     except FileNotFoundError:
         return None
     columns = ["site", "date", "slot", "seconds", "seen"]
-    table = pq.read_table(io.BytesIO(content), columns=columns)
+    try:
+        table = pq.read_table(io.BytesIO(content), columns=columns)
+    except (ValueError, OSError):
+        return None  # Somebody broke it; the commits tell all the same.
     return {
         ShardKey(row["site"], row["date"], row["slot"]).path: Planned(row["seconds"], row["seen"])
         for row in table.to_pylist()
@@ -153,12 +156,13 @@ def screen(status: Status, now: float | None = None) -> str:
     s, t = status, status.tally
     now = time.time() if now is None else now
     of = "" if s.planned is None else f" of {s.planned:,}"
+    done = "nothing was left to do" if s.planned == 0 else f"{s.done:,}{of} done"
     of_s = "" if s.planned_s is None else f" of {duration(s.planned_s)}"
     share = f" ({s.done_s / s.planned_s:.1%})" if s.planned_s else ""
     lines = [
         f"Dataset      {s.output}",
         f"Run          {s.run_state}",
-        f"Shards       {s.done:,}{of} done"
+        f"Shards       {done}"
         + (f", {s.failed:,} failed ({s.failure})" if s.failed else "")
         + (f", {s.torn:,} torn" if s.torn else ""),
         f"Audio        {duration(s.done_s)}{of_s} done{share}",

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
-from fsspec.registry import known_implementations
 
 from model.errors import UserError
 from model.files import RemoteFile, file_system, is_google, read_end, read_file
@@ -40,11 +39,17 @@ def is_local(url: str) -> bool:
 
 
 def absolute(url: str) -> str:
-    """An absolute path without a trailing slash, or the URL as it is (without one)."""
+    """An absolute path without a trailing slash, or the URL as it is (without one).
+
+    Raises UserError for the URL of a bucket without its name.
+    """
     if is_local(url):
         return os.path.abspath(cast(str, fsspec.core.strip_protocol(url)))
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.strip('/')}"
+    if not rest.strip("/"):
+        raise UserError(f"{url} names no bucket; give one, as {scheme}://BUCKET/FOLDER.")
+    # Of two names of one place.
+    return f"{'gs' if scheme == 'gcs' else scheme}://{rest.strip('/')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +83,7 @@ class Folder:
     @property
     def fs(self) -> Any:
         """The fsspec file system."""
-        try:
-            return file_system(self.url)
-        except ImportError as error:
-            scheme = self.url.partition("://")[0]
-            known = known_implementations.get(scheme, {}).get("err")
-            advice = str(known or error).rstrip(".")
-            raise UserError(f"{self.url} cannot be opened: {advice}.") from error
-        except ValueError as error:
-            raise UserError(f"{self.url} cannot be opened: {error}.") from error
+        return file_system(self.url)
 
     def at(self, name: str) -> str:
         """The path or URL of a name."""
@@ -150,7 +147,7 @@ class Folder:
         """The JSON content; None if there is no such file."""
         try:
             return json.loads(self.read(name))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, name: str, content: bytes) -> None:
@@ -271,7 +268,12 @@ class Folder:
         wanted: dict[str, Any] = {"prefix": f"{below}/" if below else None, "fields": FIELDS}
         wanted |= {"maxResults": PAGE, "pageToken": None}
         while True:
-            page = ask(fs, "call", "GET", "b/{}/o", bucket, json_out=True, **wanted)
+            try:
+                page = ask(fs, "call", "GET", "b/{}/o", bucket, json_out=True, **wanted)
+            except FileNotFoundError as error:
+                raise UserError(
+                    f"There is no bucket gs://{bucket}; make it, or correct the name."
+                ) from error
             for item in page.get("items", []):
                 if not item["name"].endswith("/"):
                     info = {**item, "name": f"{bucket}/{item['name']}", "type": "file"}

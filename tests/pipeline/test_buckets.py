@@ -102,8 +102,39 @@ def test_globs(audio: Path, bucket: str) -> None:
     assert sites("audio/?#2/*") == {"x#2"}
     assert sites("audio/[ab]*") == {"a b", "böse ✓"}
     assert sites("audio/**/*_0[0-2]0000.wav") == set(NAMES[:3])
+    (audio_file,) = (audio / NAMES[0]).iterdir()
+    fsspec.filesystem("gs").put(str(audio_file), f"{bucket}/audio/.hidden/{audio_file.name}")
+    assert ".hidden" not in sites("audio/*/*.wav") | sites("audio/**")
+    assert sites("audio/.hidden/*.wav") == {".hidden"}
     with pytest.raises(UserError, match="No recording matches"):
         discover([f"{bucket}/audio/none*"])
+
+
+def test_a_bucket_that_is_not_there(
+    audio: Path, bundle: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ([], ["--dry-run"]):
+        assert main(
+            ["detect", "--input", str(audio), "--model", str(bundle), *more]
+            + ["--output", "gs://nobody-has-this/out"]
+        )
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said == (
+            "error: There is no bucket gs://nobody-has-this; make it, or correct the name."
+        )
+    assert main(["status", "gs://"]) == 1
+    assert "gs:// names no bucket; give one, as gs://BUCKET/FOLDER." in capsys.readouterr().err
+
+
+def test_both_names_of_a_bucket(
+    audio: Path, bundle: Path, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(audio, f"{bucket}/audio")
+    other = bucket.replace("gs://", "gcs://")
+    assert detect(f"{bucket}/audio", bundle, f"{bucket}/out") == 0
+    capsys.readouterr()
+    assert detect(f"{other}/audio", bundle, f"{other}/out") == 0
+    assert "nothing was left to do" in capsys.readouterr().out
 
 
 def test_a_moved_archive_recomputes_nothing(

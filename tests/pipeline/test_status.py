@@ -130,6 +130,29 @@ def test_where_there_is_no_dataset(
     assert "There is no dataset in" in capsys.readouterr().err
 
 
+def test_a_plan_that_somebody_broke(made: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(made, tmp_path / "out")
+    (plan,) = out.glob("_plan/*/shards.parquet")
+    plan.write_bytes(plan.read_bytes()[:500])
+    status = read_status(Folder(str(out)))
+    assert status.planned is None and status.done == SHARDS
+
+
+def test_an_identity_that_is_damaged(
+    made: Path, audio: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = shutil.copytree(made, tmp_path / "out")
+    (out / "dataset.json").write_text("{")
+    for command in (["status", str(out)], ["activity", str(out)]):
+        assert main(command) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {out}/dataset.json is damaged (") and said.count("\n") == 1
+    assert detect(audio, bundle, out, "--slot", "1") == 1
+    assert f"{out}/dataset.json is damaged (" in capsys.readouterr().err
+    assert main(["status", str(out / "dataset.json")]) == 1
+    assert "There is no dataset in" in capsys.readouterr().err
+
+
 def test_what_somebody_broke(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = shutil.copytree(made, tmp_path / "out")
     (out / "_runs/20990101T000000-000000-abcdef.json").write_text("{")
