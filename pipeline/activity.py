@@ -81,8 +81,9 @@ class Counted:
 
     `positive`: a row for each positive window, with label, site, channel and its time `moment`.
     `scored`: rows with site, channel, moment and the number of `windows` scored from then on.
-    `coverage`: all rows of coverage, with their deployment (`joined`) and moment, null where that
-    is not known. `zone` says whose times they are, `left_out` what is in neither (see `details`).
+    `coverage`: all rows of coverage, with their deployment (`joined`) and moment. Where the time is
+    not known moment is null. `zone` says whose times they are, `left_out` which scored windows have
+    none, or are in neither because they overlap (see `details`).
     """
 
     positive: str
@@ -204,7 +205,7 @@ def _positive(dataset: Dataset, at: str) -> str:
         )
         SELECT label, c.site, c.channel, {at} AS moment
         FROM {joined("counted", "start_s")} c LEFT JOIN activity_cut o ON {SAME}
-        WHERE {at} IS NOT NULL AND score >= threshold
+        WHERE score >= threshold
         AND (o.from_us IS NULL OR o.begin_us + {us("start_s")} >= o.from_us)
     )"""
 
@@ -213,7 +214,6 @@ def _scored(coverage: str) -> str:
     return f"""(
         SELECT c.site, c.channel, moment, coalesce(o.kept, c.windows_scored) AS windows
         FROM {coverage} c LEFT JOIN activity_kept o ON {SAME} AND c.from_s = o.from_s
-        WHERE moment IS NOT NULL
     )"""
 
 
@@ -228,7 +228,7 @@ def _query(dataset: Dataset, by: By, found: Counted) -> str:
             FROM (SELECT *, {bucket} AS {column} FROM {found.positive}) GROUP BY label, {names}
         ), scored AS (
             SELECT {names}, CAST(sum(windows) AS BIGINT) AS windows
-            FROM (SELECT *, {bucket} AS {column} FROM {found.scored})
+            FROM (SELECT *, {bucket} AS {column} FROM {found.scored} WHERE moment IS NOT NULL)
             GROUP BY {names} HAVING sum(windows) > 0
         )
         SELECT g.label, {", ".join(f"s.{key}" for key in keys)},

@@ -61,15 +61,12 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.unfinished import open_warned
 
     dataset = open_warned(args.dataset)
-    table = activity(dataset, args.by, thresholds.thresholds_of(dataset, args), args.time_zone)
-    bundle = thresholds.bundle_of(dataset, args)
+    limits, note = thresholds.thresholds_of(dataset, args)
+    table = activity(dataset, args.by, limits, args.time_zone)
     width = shutil.get_terminal_size((100, 24)).columns
     print(report(table, width, blocks=_prints_blocks()), end="")
-    if bundle is not None:
-        print(
-            "\n"
-            + fill(thresholds.threshold_note(bundle, dataset.identity["score_fingerprint"]), width)
-        )
+    if note is not None:
+        print("\n" + fill(note, width))
     if write is not None:
         write(table.schema, [table])
         print(f"Written: {args.output} ({count(table.num_rows, 'row')})")

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     rule = EventRule(args.merge_gap, args.min_duration, args.centre)
     dataset = open_warned(args.dataset)
-    limits = thresholds.thresholds_of(dataset, args)
+    limits, note = thresholds.thresholds_of(dataset, args)
     found = events(dataset, limits, rule, args.label)
     labels = [x for x in dataset.identity["labels"] if args.label is None or x in args.label]
     tally = Tally({label: limits[label] for label in labels})
@@ -76,11 +76,8 @@ def run(args: argparse.Namespace) -> int:
         write(schema_of(dataset, limits, rule, labels), tally.watch(found))
     scored = dataset.connection.sql("SELECT sum(seconds_scored) FROM coverage").fetchall()[0][0]
     print(report(tally, scored or 0.0), end="")
-    bundle = thresholds.bundle_of(dataset, args)
-    if bundle is not None:
-        width = shutil.get_terminal_size((100, 24)).columns
-        note = thresholds.threshold_note(bundle, dataset.identity["score_fingerprint"])
-        print("\n" + fill(note, width))
+    if note is not None:
+        print("\n" + fill(note, shutil.get_terminal_size((100, 24)).columns))
     if write is not None:
         print(f"Written: {args.output} ({count(tally.events, 'row')})")
     return 0

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     rule = EventRule(args.merge_gap, args.min_duration, args.centre)
     dataset = open_warned(args.dataset)
-    limits = thresholds.thresholds_of(dataset, args)
+    limits, _ = thresholds.thresholds_of(dataset, args)
     out = Folder(args.output)
     found = events(dataset, limits, rule, args.label)
     try:
@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{count(written.events, 'event')} in {count(written.recordings, 'recording')}")
     for note in written.notes:
         print(note)
-    if written.files:
+    if not written.files:
+        print("Nothing was written: no event reaches its threshold.")
+    else:
         print(f"Written: {out.url} ({count(written.files, 'file')})")
     return 0

@@ -76,9 +76,10 @@ _TABLES = {
     "diel": f"""
         SELECT h.label, s.site, s.hour, CAST(coalesce(p.windows, 0) AS BIGINT) AS windows_positive,
             s.windows AS windows_scored, {_SHARE}
-        FROM (SELECT DISTINCT label FROM report_positive) h
+        FROM (SELECT DISTINCT label FROM report_positive WHERE hour IS NOT NULL) h
         CROSS JOIN (SELECT site, hour(hour) AS hour, CAST(sum(windows) AS BIGINT) AS windows
-            FROM report_scored GROUP BY ALL HAVING windows > 0) s
+            FROM report_scored WHERE report_scored.hour IS NOT NULL GROUP BY ALL
+            HAVING windows > 0) s
         LEFT JOIN (SELECT label, site, hour(hour) AS hour, sum(windows) AS windows
             FROM report_positive GROUP BY ALL) p
         ON p.label = h.label AND p.site = s.site AND p.hour = s.hour ORDER BY ALL""",
@@ -155,8 +156,8 @@ def make_report(
     """Aggregates a dataset; thresholds, times and errors are those of `activity`.
 
     Hours of coverage are those of each row's start (a row is a quarter of an hour); the windows of
-    `hours`, `diel`, `labels` and `activity` are those that `activity` counts, of all channels
-    together.
+    `hours`, `diel` and `activity` are those that `activity` counts, of all channels together.
+    `labels` and `label_sites` count those without a time as well.
     """
     connection = dataset.connection
     with counted(dataset, thresholds, time_zone) as found:

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     import pyarrow.csv
 
+    from pipeline.activity import left_out_notes
     from pipeline.csv_file import guarded
     from pipeline.dataset import open_dataset
     from pipeline.report import make_report
@@ -50,13 +51,12 @@ def run(args: argparse.Namespace) -> int:
     is_report = out.exists("data/hours.csv")  # It is written first, also by a run that was killed.
     if not is_report:
         out.require_empty()
-    limits = thresholds.thresholds_of(dataset, args)
-    bundle = thresholds.bundle_of(dataset, args)
+    limits, note = thresholds.thresholds_of(dataset, args)
     report = make_report(dataset, limits, args.time_zone)
-    notes = [f"Made {datetime.now(UTC):%Y-%m-%d} with dawnchorus {version('dawnchorus')}."]
-    if bundle is not None:
-        known = thresholds.threshold_note(bundle, dataset.identity["score_fingerprint"])
-        notes.append(known)
+    if note is None and args.threshold:
+        note = f"The thresholds were given: {', '.join(args.threshold)}."
+    made = f"Made {datetime.now(UTC):%Y-%m-%d} with dawnchorus {version('dawnchorus')}."
+    pictures = 0
     title = dataset.folder.url.rstrip("/").rpartition("/")[2]
     try:
         if is_report:
@@ -69,15 +69,17 @@ def run(args: argparse.Namespace) -> int:
 
             for name, picture in plots(report):
                 out.write(f"plots/{name}.png", picture)
-        out.write(PAGE, page(report, title, " ".join(notes)).encode())
+                pictures += 1
+        out.write(PAGE, page(report, title, " ".join(filter(None, [made, note]))).encode())
     except OSError as error:
         raise UserError(f"{out.url} cannot be written: {error.strerror or error}.") from error
     if report.unfinished is not None:
         print(f"warning: {report.unfinished}", file=sys.stderr)
     print(fill(lead(report), 100))
-    print(clock_note(report))
+    for note in (clock_note(report), *left_out_notes(report.left_out)):
+        print(fill(note, 100))
     print(f"Page         {out.at(PAGE)}")
     print(f"Tables       {out.at('data')} ({count(len(report.tables), 'file')})")
-    if args.png:
-        print(f"Pictures     {out.at('plots')}")
+    if pictures:
+        print(f"Pictures     {out.at('plots')} ({count(pictures, 'file')})")
     return 0

@@ -51,6 +51,8 @@ def _filled(piece: str, parts: dict[str, str]) -> str:
 
 def clock_note(report: Report) -> str:
     """A sentence that says whose times the report has."""
+    if all(first is None for first in report.tables["sites"]["first"].to_pylist()):
+        return "No recording has a time that is known here, so no plot by time shows anything."
     if report.zone == CLOCK:
         return "Times are what the recorders' clocks showed; no deployment tells the sites' own."
     if report.zone == SITES:

@@ -41,7 +41,8 @@ def plots(report: Report) -> Iterator[tuple[str, bytes]]:
         yield "damage", _damage(report)
     if report.tables["label_sites"].num_rows:
         yield "overview", _overview(report)
-    heard = [row for row in report.tables["labels"].to_pylist() if row["windows_positive"]]
+    timed = set(report.tables["activity"]["label"].unique().to_pylist())
+    heard = [row for row in report.tables["labels"].to_pylist() if row["label"] in timed]
     for number, label in enumerate(heard[:LABELS], 1):
         yield f"label-{number:02d}", _label(report, label)
 
@@ -122,9 +123,12 @@ def _label(report: Report, label: dict[str, Any]) -> bytes:
     _draw_sun(axes, report, first)
     axes = figure.add_subplot(grid[1, 0])
     scored = windows.sum(axis=1)
+    grey = " (grey: not scored)" if (scored == 0).any() else ""
+    for hour in np.flatnonzero(scored == 0):
+        axes.axvspan(hour - 0.5, hour + 0.5, color=NOTHING, linewidth=0)
     with np.errstate(invalid="ignore"):
         axes.bar(range(24), 100 * positive.sum(axis=1) / scored, color=GREEN)
-    axes.set(xlabel="hour of the day", ylabel="activity, %", xlim=(-0.6, 23.6))
+    axes.set(xlabel=f"hour of the day{grey}", ylabel="activity, %", xlim=(-0.6, 23.6))
     axes = figure.add_subplot(grid[1, 1])
     scores = report.tables["scores"]
     found = scores.filter(pc.equal(scores["label"], name)).to_pydict()

@@ -8,7 +8,7 @@ import numpy as np
 
 from model.bundle_document import RESERVED_LABEL, UNKNOWN_THRESHOLD
 from model.errors import UserError
-from pipeline.text import listed
+from pipeline.text import listed, printable
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
@@ -29,7 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def bundle_of(dataset: "Dataset", args: argparse.Namespace) -> "Bundle | None":
+def thresholds_of(
+    dataset: "Dataset", args: argparse.Namespace
+) -> tuple[dict[str, float], str | None]:
+    """The threshold of each label, as the options (`add_arguments`) or else the bundle say.
+
+    With a sentence on what is known of them; None where nothing of a bundle is left in them.
+    """
+    identity = dataset.identity
+    bundle = _bundle_of(dataset, args)
+    stored = bundle.thresholds if bundle is not None else None
+    limits = resolve_thresholds(identity["task"], identity["labels"], stored, args.threshold)
+    if bundle is not None:
+        named = {text.rpartition("=")[0] for text in args.threshold}
+        given = {label: limits[label] for label in identity["labels"] if label in named}
+        return limits, threshold_note(bundle, identity["score_fingerprint"], given)
+    return limits, None
+
+
+def _bundle_of(dataset: "Dataset", args: argparse.Namespace) -> "Bundle | None":
     """The bundle whose thresholds the options (`add_arguments`) leave standing, if any."""
     from model.bundle import load_bundle
 
@@ -39,13 +57,6 @@ def bundle_of(dataset: "Dataset", args: argparse.Namespace) -> "Bundle | None":
     if args.thresholds is not None:
         return load_bundle(args.thresholds)
     return None if dataset.identity["task"] == "singlelabel" else dataset.bundle()
-
-
-def thresholds_of(dataset: "Dataset", args: argparse.Namespace) -> dict[str, float]:
-    """The threshold of each label, as the options (`add_arguments`) or else the bundle say."""
-    bundle, identity = bundle_of(dataset, args), dataset.identity
-    stored = bundle.thresholds if bundle is not None else None
-    return resolve_thresholds(identity["task"], identity["labels"], stored, args.threshold)
 
 
 def resolve_thresholds(
@@ -107,8 +118,21 @@ def check_thresholds(
             )
 
 
-def threshold_note(bundle: "Bundle", score_fingerprint: str) -> str:
-    """What is known of a bundle's thresholds, for scores of a fingerprint, in a line."""
+def threshold_note(
+    bundle: "Bundle", score_fingerprint: str, given: Mapping[str, float] | None = None
+) -> str:
+    """What is known of a bundle's thresholds, for scores of a fingerprint, in a line.
+
+    `given` are labels whose threshold is another.
+    """
+    told = ", ".join(f"{printable(label)} {value:g}" for label, value in (given or {}).items())
+    if told and set(bundle.labels) <= set(given or ()):
+        return f"The thresholds were given: {told}."
+    note = _note(bundle, score_fingerprint, given or {})
+    return f"{note} Given, and not among these: {told}." if told else note
+
+
+def _note(bundle: "Bundle", score_fingerprint: str, given: Mapping[str, float]) -> str:
     facts = bundle.threshold_facts
     if bundle.score_fingerprint != score_fingerprint:
         return "The thresholds are of another model: they promise nothing of these scores."
@@ -117,11 +141,12 @@ def threshold_note(bundle: "Bundle", score_fingerprint: str) -> str:
     name = f"for {facts.goal}" if facts.calibrated else "uncalibrated"
     if facts.data == "nothing":
         return f"The thresholds are {name}: nothing was held out to choose them on."
-    precision = _range([x.precision for x in facts.labels.values()], "{:.2f}")
+    kept = [one for label, one in facts.labels.items() if label not in given]
+    precision = _range([x.precision for x in kept], "{:.2f}")
     if facts.data == "verified":
         return f"The thresholds are {name}: precision {precision} of verified detections."
     windows = {"holdout": "held-out", "out_of_fold": "out-of-fold"}.get(facts.data, facts.data)
-    share = _range([x.prevalence for x in facts.labels.values()], "{:.1%}")
+    share = _range([x.prevalence for x in kept], "{:.1%}")
     return (
         f"The thresholds are {name}: precision {precision} on {windows} windows, of which {share} "
         "had the label."

@@ -1,15 +1,15 @@
 /* The page: its figures, the choice of site and label, and what is said of it. */
 
 const FIGURES = [
-  ["coverage", "Recorded hours by site and date", "A cell is a day; its colour is the hours that were scored. Days without a cell have no audio.", calendar, "days"],
+  ["coverage", "Recorded hours by site and date", "A cell is a day; its colour is the hours that were scored. Days without a cell have no recording.", calendar, "days"],
   ["coverage", "Recorded minutes by date and hour", "All sites shown together. Lines are sunrise and sunset, where the position is known.", effort, "hours"],
   ["coverage", "Gaps", "Days without audio between a site's first and last day.", gaps, "gaps"],
   ["coverage", "Damage by reason", "Recordings of which something was skipped.", damage, "damage"],
   ["coverage", "Flags", "What is odd about recordings that may still be scored.", flags, "flags"],
-  ["activity", "By date and hour", "Share of the scored windows at or above the threshold. Pale cells: scored, and nothing found. No cell: no audio. Lines are sunrise and sunset.", when, "activity"],
-  ["activity", "By hour of the day", "The same share, over all dates.", diel, "diel"],
-  ["overview", "Activity by label and site", "Share of each site's scored windows; colours go by its square root, so that rare labels show. No cell: nothing at or above the threshold.", overview, "label_sites"],
-  ["overview", "Labels", "", labelTable, "labels"],
+  ["activity", "By date and hour", "Share of the scored windows at or above the threshold. Grey cells: scored, and nothing found. No cell: nothing was scored. Lines are sunrise and sunset.", when, "activity"],
+  ["activity", "By hour of the day", "The same share, over all dates. Grey hours: nothing was scored.", diel, "diel"],
+  ["overview", "Activity by label and site", "Share of each site's scored windows, also of those without a time; colours go by its square root, so that rare labels show. No cell: nothing at or above the threshold.", overview, "label_sites"],
+  ["overview", "Labels", "Windows at or above the threshold, also those without a time.", labelTable, "labels"],
   ["overview", "Sites", "", siteTable, "sites"],
   ["scores", "Detections by score", "All detections that the dataset keeps, of all sites; those from the dashed line on count.", scores, "scores"],
   ["cost", "Runs", "Status 0: finished. A run does what is not yet done.", runTable, "runs"],

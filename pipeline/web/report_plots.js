@@ -1,5 +1,8 @@
 /* What each plot and table of the report shows: functions of a view and the colours. */
 
+const NO_TIME = "No recording shown has a time.";
+const NOT_SCORED = "Nothing with a time was scored.";
+
 const axis = (c, more) => ({
   axisLine: { lineStyle: { color: c.line } }, axisTick: { show: false },
   axisLabel: { color: c.muted, fontSize: 13, hideOverlap: true }, nameTextStyle: { color: c.muted, fontSize: 13 },
@@ -48,7 +51,7 @@ function calendar(view, c) {
     height = 40 + 165 * years.length;
     option = {
       ...base,
-      visualMap: ramp(c, largest / HOUR, (x) => number(x, 1) + " h"),
+      visualMap: ramp(c, largest / HOUR, (x) => hours(x * HOUR)),
       calendar: years.map((year, i) => ({
         top: 60 + 165 * i, left: 60, right: 8, range: year, cellSize: ["auto", 15],
         itemStyle: { color: "transparent", borderColor: c.line, borderWidth: 0.5 },
@@ -74,7 +77,7 @@ function calendar(view, c) {
       ...base,
       xAxis: dateAxis(view, c),
       yAxis: axis(c, { type: "category", data: names, inverse: true, axisLabel: { color: c.muted, fontSize: 13, formatter: (x) => shown(x, 18) } }),
-      visualMap: ramp(c, largest / HOUR, (x) => number(x, 1) + " h"),
+      visualMap: ramp(c, largest / HOUR, (x) => hours(x * HOUR)),
       dataZoom: names.length > seen
         ? [{ type: "slider", yAxisIndex: 0, startValue: 0, endValue: seen - 1, width: 14, right: 0, showDetail: false },
            { type: "inside", yAxisIndex: 0, zoomOnMouseWheel: false, moveOnMouseWheel: true }] : [],
@@ -85,11 +88,9 @@ function calendar(view, c) {
   }
   const lost = sum(rows.map((row) => row[2] - row[3]));
   return {
-    option, height, columns: ["site", "date", "hours expected", "hours scored"],
+    option, height, none: rows.length ? "" : NO_TIME, columns: ["site", "date", "hours expected", "hours scored"],
     rows: rows.map(([site, date, e, s]) => [site, date, number(e / HOUR, 2), number(s / HOUR, 2)]),
-    label: rows.length
-      ? `Hours scored by site and date: ${number(rows.length)} days with audio, ${hours(sum(rows.map((r) => r[3])))} in all, at most ${hours(largest)} on a day, ${hours(lost)} skipped.`
-      : "No recording has a time.",
+    label: `Hours scored by site and date: ${many(rows.length, "day")} with audio, ${hours(sum(rows.map((r) => r[3])))} in all, at most ${hours(largest)} on a day, ${hours(lost)} skipped.`,
   };
 }
 
@@ -145,7 +146,7 @@ function effort(view, c) {
   });
   const rows = [];
   view.expected.forEach((e, at) => e > 0 && rows.push([view.date(Math.floor(at / 24)), two(at % 24), number(e / 60, 1), number(view.scored[at] / 60, 1)]));
-  return { option, label: most, columns: ["date", "hour", "minutes expected", "minutes scored"], rows, height: 330 };
+  return { option, none: rows.length ? "" : NO_TIME, label: most, columns: ["date", "hour", "minutes expected", "minutes scored"], rows, height: 330 };
 }
 
 function when(view, c) {
@@ -158,7 +159,7 @@ function when(view, c) {
   });
   const rows = [];
   view.windows.forEach((n, at) => n > 0 && rows.push([view.date(Math.floor(at / 24)), two(at % 24), number(view.positive[at]), number(n), percent(values[at])]));
-  return { option, label: most, columns: ["date", "hour", "positive", "scored", "activity"], rows, height: 330 };
+  return { option, none: rows.length ? "" : NOT_SCORED, label: most, columns: ["date", "hour", "positive", "scored", "activity"], rows, height: 330 };
 }
 
 function diel(view, c) {
@@ -168,19 +169,26 @@ function diel(view, c) {
   if (view.site < 0 && all.length > 1 && all.length <= LINES) for (const i of all) lines.push([view.data.sites[i].name, view.diel([i])]);
   const share = ({ positive, windows }) => windows.map((n, hour) => (n ? positive[hour] / n : null));
   const single = lines.length === 1;
+  const unknown = { name: "", type: "bar", yAxisIndex: 1, barGap: "-100%", barCategoryGap: 0, silent: true, z: 0, itemStyle: { color: c.zero }, tooltip: { show: false } };
   const option = frame(c, {
     color: single ? [c.accent] : [c.fg, ...c.lines],
-    legend: single ? undefined : { type: "scroll", top: 0, textStyle: { color: c.muted, fontSize: 13 }, formatter: (x) => shown(x) },
+    legend: single ? undefined : { type: "scroll", data: lines.map(([name]) => name), top: 0, textStyle: { color: c.muted, fontSize: 13 }, formatter: (x) => shown(x) },
     xAxis: hourAxis(c),
-    yAxis: axis(c, { type: "value", min: 0, axisLabel: { color: c.muted, fontSize: 13, formatter: (x) => (100 * x).toLocaleString("en") + " %" } }),
-    series: lines.map(([name, found], i) => ({
-      name, type: single ? "bar" : "line", data: share(found), showAllSymbol: true, symbolSize: 5,
-      lineStyle: { width: i ? 1.5 : 3 }, z: i ? 2 : 3,
-    })),
+    yAxis: [
+      axis(c, { type: "value", min: 0, axisLabel: { color: c.muted, fontSize: 13, formatter: (x) => (100 * x).toLocaleString("en") + " %" } }),
+      { type: "value", min: 0, max: 1, show: false },
+    ],
+    series: [
+      ...lines.map(([name, found], i) => ({
+        name, type: single ? "bar" : "line", data: share(found), showAllSymbol: true, symbolSize: 5,
+        lineStyle: { width: i ? 1.5 : 3 }, z: i ? 3 : 2, ...(single && { itemStyle: { borderColor: c.card, borderWidth: 2 } }),
+      })),
+      { ...unknown, data: lines[0][1].windows.map((n) => (n ? null : 1)) },
+    ],
   });
   option.tooltip.trigger = "axis";
   option.tooltip.formatter = (points) =>
-    `${points[0].axisValue} h<br>` + points.filter((p) => p.value != null).map((p) => {
+    `${points[0].axisValue} h<br>` + points.filter((p) => p.value != null && p.seriesIndex < lines.length).map((p) => {
       const found = lines[p.seriesIndex][1], hour = p.dataIndex;
       return `${escaped(shown(p.seriesName))}: ${percent(p.value)} (${number(found.positive[hour])} of ${number(found.windows[hour])})`;
     }).join("<br>");
@@ -188,8 +196,8 @@ function diel(view, c) {
   const best = values.reduce((top, value, hour) => (value !== null && (top < 0 || value > values[top]) ? hour : top), -1);
   const rows = lines.flatMap(([name, { positive, windows }]) =>
     windows.map((n, hour) => [name, two(hour), number(positive[hour]), number(n), n ? percent(positive[hour] / n) : "–"]).filter((row) => row[3] !== "0"));
-  const label = best < 0 ? "Nothing was scored." : `Activity by hour of the day: highest ${percent(values[best])} at ${two(best)} h.`;
-  return { option, label, rows, columns: ["site", "hour", "positive", "scored", "activity"], height: 330 };
+  const label = `Activity by hour of the day: highest ${percent(values[best] ?? NaN)} at ${two(Math.max(0, best))} h.`;
+  return { option, none: best < 0 ? NOT_SCORED : "", label, rows, columns: ["site", "hour", "positive", "scored", "activity"], height: 330 };
 }
 
 function overview(view, c) {
@@ -291,7 +299,7 @@ function stages(view, c) {
   for (const [, stage, seconds] of view.data.stages) found.set(stage, (found.get(stage) ?? 0) + seconds);
   const ordered = [...found].sort((a, b) => b[1] - a[1]);
   return {
-    ...bars(c, ordered.map(([stage]) => stage), ordered.map(([, s]) => s), (s) => number(s, s < 100 ? 1 : 0) + " s", c.accent),
+    ...bars(c, ordered.map(([stage]) => stage), ordered.map(([, s]) => s), (s) => number(s, s < 1 ? 2 : s < 100 ? 1 : 0) + " s", c.accent),
     none: ordered.length ? "" : "The runs have noted no stages.",
     columns: ["stage", "worker seconds"], rows: ordered.map(([stage, s]) => [stage, number(s, 1)]),
     label: `Seconds of the workers by stage: ${ordered.map(([stage, s]) => `${stage} ${number(s, 1)}`).join(", ")}.`,
@@ -301,7 +309,7 @@ function stages(view, c) {
 const gaps = (view) => ({
   columns: ["site", "first day", "last day", "days"],
   rows: view.rows("gaps").map(([site, first, last, days]) => [view.data.sites[site].name, first, last, number(days)]),
-  none: view.rows("gaps").length ? "" : "Every day between a site's first and last has audio.",
+  none: view.rows("gaps").length ? "" : view.days ? "Every day between a site's first and last has audio." : NO_TIME,
 });
 const siteTable = (view) => ({
   columns: ["site", "position", "time zone", "recordings", "unreadable", "first", "last", "days", "hours scored", "skipped"],
@@ -310,10 +318,21 @@ const siteTable = (view) => ({
     s.first ?? "–", s.last ?? "–", number(s.days), number(s.seconds_scored / HOUR, 1), percent(s.seconds_expected ? s.seconds_skipped / s.seconds_expected : NaN),
   ]),
 });
-const labelTable = (view) => ({
-  columns: ["label", "threshold", "positive windows", "activity", "sites", "first hour", "last hour"],
-  rows: view.data.labels.map((l) => [l.name, number(l.threshold, 3), number(l.windows_positive), percent(l.activity), number(l.sites), l.first_hour ?? "–", l.last_hour ?? "–"]),
-});
+function labelTable(view) {
+  const { labels, label_sites: pairs } = view.data;
+  if (view.site < 0)
+    return {
+      columns: ["label", "threshold", "positive windows", "activity", "sites", "first hour", "last hour"],
+      rows: labels.map((l) => [l.name, number(l.threshold, 3), number(l.windows_positive), percent(l.activity), number(l.sites), l.first_hour ?? "–", l.last_hour ?? "–"]),
+    };
+  const own = new Map(pairs.filter(([, site]) => site === view.site).map(([label, , positive, windows]) => [label, [positive, positive / windows]]));
+  const scored = view.sites[0].seconds_scored > 0;
+  const rows = labels.map((l, i) => [l, ...(own.get(i) ?? [0, scored ? 0 : NaN])]).sort((a, b) => b[1] - a[1]);
+  return {
+    columns: ["label", "threshold", "positive windows", "activity"],
+    rows: rows.map(([l, positive, share]) => [l.name, number(l.threshold, 3), number(positive), percent(share)]),
+  };
+}
 const runTable = (view) => ({
   none: view.data.runs.length ? "" : "No run has left a record.",
   columns: ["started (UTC)", "version", "status", "shards", "hours of audio", "scoring", "whole run", "times real time"],

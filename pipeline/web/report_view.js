@@ -19,7 +19,7 @@ const percent = (value) =>
 const hours = (seconds) =>
   seconds > 0 && seconds < HOUR
     ? number(seconds / 60, 1) + " min"
-    : number(seconds / HOUR, seconds < 100 * HOUR ? 1 : 0) + " h";
+    : number(seconds / HOUR, seconds < 10 * HOUR ? 2 : seconds < 100 * HOUR ? 1 : 0) + " h";
 const many = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 const two = (value) => String(value).padStart(2, "0");
 const sum = (values) => values.reduce((total, value) => total + value, 0);

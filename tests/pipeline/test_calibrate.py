@@ -221,6 +221,13 @@ def test_what_activity_says_of_thresholds(tmp_path: Path) -> None:
         "had the label."
     )
     assert "another model" in threshold_note(held, "0" * 64)
+    # What was given instead has no part in it.
+    assert threshold_note(told, print_, {"a": 0.5}) == (
+        "The thresholds are uncalibrated: precision 0.62 on validation windows, of which 2.0% had "
+        "the label. Given, and not among these: a 0.5."
+    )
+    everything = dict.fromkeys(told.labels, 0.25)
+    assert threshold_note(told, print_, everything).startswith("The thresholds were given: ")
 
 
 def test_a_threshold_for_all_labels_needs_no_note(top: Path, tmp_path: Path, capsys) -> None:

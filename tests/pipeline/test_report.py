@@ -27,6 +27,7 @@ from tests.pipeline.archive import LABELS, cut, tone, write
 from tests.pipeline.deployed import deploy
 from tests.pipeline.exported import has_no_formula, make_hostile, read_csv
 from tests.pipeline.test_detection import detect
+from tests.pipeline.test_detection import rows as dataset_rows
 
 PLACED = "utc,America/New_York,42.75,-73.75,,\n"
 
@@ -119,10 +120,13 @@ def test_activity_is_that_of_the_command(out: Path, tmp_path: Path, threshold: f
     for label, positive, scored, sites in rows(
         report, "labels", "label", "windows_positive", "windows_scored", "sites"
     ):
-        own = [row for row in rows(report, "activity", *names) if row[0] == label]
-        assert positive == sum(row[3] for row in own)
-        assert scored == pc.sum(report.tables["hours"]["windows_scored"]).as_py()
-        assert sites == len({row[1] for row in own})
+        # Here those count too that have no time.
+        limit = f"label = '{label}' AND score >= {threshold}::REAL"
+        own = dataset_rows(out, f"SELECT site FROM predictions WHERE {limit}")
+        assert positive == len(own) and sites == len(set(own))
+        assert scored == dataset_rows(out, "SELECT sum(windows_scored) FROM coverage")[0][0]
+        timed = sum(row[3] for row in rows(report, "activity", *names) if row[0] == label)
+        assert timed < positive if threshold == 0 else timed <= positive
 
 
 def test_scores_count_every_detection(known: Path) -> None:
@@ -179,7 +183,9 @@ def test_the_page_holds_the_tables(known: Path) -> None:
                 )
             ).as_py()
         )
-        assert sum(sum(p[1::2]) for p in label["positive"].values()) == label["windows_positive"]
+        timed = report.tables["activity"].filter(pc.field("label") == label["name"])
+        shown = sum(sum(pairs[1::2]) for pairs in label["positive"].values())
+        assert shown == sum(timed["windows_positive"].to_pylist()) < label["windows_positive"]
     assert data["gaps"] == [[0, "2024-06-03", "2024-06-03", 1]]
     assert "recorders' clocks" in data["clock"] and "4 scored windows are left out" in str(
         data["notes"]
@@ -250,6 +256,27 @@ def test_nothing_was_detected_and_nothing_was_readable(
         assert len(data["sites"]) == 1 and not any(x["windows_positive"] for x in data["labels"])
     assert main(["report", str(tmp_path / "bad"), "--output", str(tmp_path / "r")]) == 1
     assert "There is no dataset" in capsys.readouterr().err
+
+
+def test_recordings_without_a_time_are_in_the_totals(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write(tmp_path / "audio/A/no time.wav", tone(6))
+    assert detect(tmp_path / "audio", bundle, tmp_path / "out", "--min-score", "0") == 0
+    report = reported(tmp_path / "out")
+    for label, site, positive, scored in rows(
+        report, "label_sites", "label", "site", "windows_positive", "windows_scored"
+    ):
+        assert (site, positive, scored) == ("A", 6, 6) and label in LABELS
+    assert rows(report, "labels", "windows_positive", "sites") == [(6, 1)] * len(LABELS)
+    assert not any(report.tables[name].num_rows for name in ("hours", "diel", "activity"))
+    folder = tmp_path / "report"
+    command = ["report", str(tmp_path / "out"), "--threshold", "0", "--output", str(folder)]
+    assert main([*command, "--png"]) == 0
+    said = capsys.readouterr().out
+    assert "No recording has a time" in said and "6 scored windows are left out" in said
+    assert f"Pictures     {folder}/plots (1 file)" in said
+    assert [path.name for path in folder.glob("plots/*")] == ["overview.png"]
 
 
 def test_single_label_and_each_channel(single_bundle: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The report's page in a real browser: from a disk, without a network, by mouse and by keys."""
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,17 @@ def test_tables_agree_with_the_csv(page: "Page", folder: Path) -> None:
     ]
 
 
+def test_labels_are_those_of_the_site(page: "Page", folder: Path) -> None:
+    with (folder / "data/label_sites.csv").open(newline="") as file:
+        own = {row["label"]: row for row in csv.DictReader(file) if row["site"] == "007"}
+    page.select_option("#site", label="007")
+    table = page.locator("section#overview figure").nth(1).locator("tbody tr")
+    found = dict(text.split("\t")[::2] for text in table.all_inner_texts())
+    assert {label: row["windows_positive"] for label, row in own.items()} == {
+        label: positive for label, positive in found.items() if positive != "0"
+    }
+
+
 def test_a_link_to_a_section(page: "Page", folder: Path) -> None:
     page.goto((folder / "report.html").as_uri() + "?again#scores")
     page.wait_for_selector("body[data-ready]")
@@ -149,7 +161,10 @@ def test_the_sun_stands_where_a_position_is_known(
     }"""
     assert [name for name, _ in page.evaluate(lines)] == ["sunrise", "sunset"]
     page.select_option("#site", label="CREEK")
-    assert page.evaluate(lines) == [] and page.said == []
+    drawn = page.locator("section#activity figure").first
+    assert drawn.locator(".chart").is_hidden() and page.said == []
+    assert "Nothing with a time was scored." in drawn.inner_text()
+    assert "No recording shown has a time." in page.locator("section#coverage").inner_text()
     page.close()
 
 
