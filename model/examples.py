@@ -149,6 +149,9 @@ def plan_windows(
         if not plan.count:
             warnings.add("{n} annotated recordings hold no sound", recording)
             continue
+        if info.frames < plan.length:
+            short = f"{{n}} annotated recordings are shorter than a window of {rule.window_s:g} s"
+            warnings.add(short, recording)
         inside = _inside(found[recording], info.frames / info.sample_rate, warnings)
         windows = _plan_recording(plan, recording, inside, labels, task, warnings)
         if len(windows.numbers):

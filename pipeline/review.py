@@ -146,7 +146,7 @@ class Review:
         try:
             content, rate = await asyncio.to_thread(slowed_wav, str(path), channel, int(slow))
         except (AudioError, OSError, ValueError, soundfile.LibsndfileError) as error:
-            said = error.message if isinstance(error, AudioError) else error
+            said = str(error.message if isinstance(error, AudioError) else error).rstrip(".")
             raise UserError(f"The clip cannot be played: {said}.") from error
         headers = {"Clip-Rate": str(rate)}
         return web.Response(body=content, content_type="audio/wav", headers=headers)

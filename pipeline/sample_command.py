@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from model.errors import UserError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     _Clip: TypeAlias = tuple[bytes, Float32, int, float]
 
 TABLE = "sample.csv"
+CLIP = re.compile(r"clips/[0-9]{5,}\.(flac|wav|png)")
 READERS = 8
 """Clips that are read at a time: buckets answer late, and many at once."""
 
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     dataset, out = open_warned(args.dataset), Folder(args.output)
     drawn = draw_sample(dataset, rule)
     try:
-        out.require_empty()
+        _require_empty(out)
         lost = 0
         if args.clips != "none":
             root = Folder(args.root) if args.root else dataset.root()
@@ -100,8 +102,19 @@ def run(args: argparse.Namespace) -> int:
     print(f"Drawn        {count(len(drawn), 'detection')}")
     if lost:
         print(f"No clip      {count(lost, 'detection')}: the column problem tells why")
+    if lost and lost == len(drawn):
+        print("             Has the archive moved? Tell where it is with --root.")
     print(f"Table        {out.at(TABLE)}")
     return 0
+
+
+def _require_empty(out: "Folder") -> None:
+    """UserError where other files lie than clips of a sample that did not come to its end."""
+    left = out.files() if out.exists() else []
+    if not all(CLIP.fullmatch(name) for name in left):
+        out.require_empty()
+    for name in left:
+        out.remove(name)
 
 
 def _edges(text: str) -> tuple[float, ...]:

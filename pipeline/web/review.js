@@ -106,15 +106,17 @@ async function once(work) {
 const post = (path, body) => askJson(path, { sample: sample.id, reviewer, ...body });
 
 async function keep(mark) {
-  const into = marks;
+  const into = marks; // Another reviewer may take over meanwhile.
   const told = await post("/mark", { row, ...mark });
   into.set(told.row, told.mark);
 }
 
 const judge = (verdict, otherLabel = "") => once(async () => {
+  const judged = row;
   await keep({ verdict, other_label: otherLabel, comment: own(row).comment });
-  say(`${row + 1}: ${otherLabel ? `wrong, it is ${otherLabel}` : verdict}`);
-  goToJudge();
+  say(`${judged + 1}: ${otherLabel ? `wrong, it is ${otherLabel}` : verdict}`);
+  if (row === judged) goToJudge();
+  else refresh(); // Somebody went on before the answer came.
 });
 
 function goToJudge() {
@@ -172,9 +174,10 @@ at("other-form").onsubmit = (event) => {
 at("comment-form").onsubmit = (event) => {
   event.preventDefault();
   once(async () => {
+    const about = row;
     await keep({ ...own(row), comment: at("comment-text").value.trim() });
-    say(`${row + 1}: comment kept`);
-    closeForms();
+    say(`${about + 1}: comment kept`);
+    if (row === about) closeForms();
     refresh();
   });
 };

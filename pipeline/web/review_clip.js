@@ -207,6 +207,13 @@ function moveCursor() {
   if (!audio.paused) requestAnimationFrame(moveCursor);
 }
 
+at("picture").onerror = () => {
+  if (!loaded?.picture) return;
+  at("picture").hidden = true;
+  if (!at("trouble").hidden) return;
+  at("trouble").hidden = false;
+  at("trouble").textContent = "The picture of this clip cannot be shown.";
+};
 audio.onplay = moveCursor;
 audio.onpause = moveCursor;
 audio.onended = stop;

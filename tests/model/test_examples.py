@@ -131,6 +131,10 @@ def test_short_tails_of_whole_clips_are_left_out(tmp_path: Path) -> None:
         "half.wav": [0, 1, 2],
         "short.wav": [0],
     }
+    (warning,) = plan.warnings
+    assert warning.startswith(
+        "1 annotated recordings are shorter than a window of 1 s (the first: s"
+    )
 
 
 def test_labels_outside_the_audio_are_counted(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.pipeline.reviewable import Server, reviewing, row_of, write_sample
 
@@ -271,9 +271,27 @@ def test_sound_plays_also_slowly_and_loud(context: BrowserContext, server: Serve
     expect(page.locator("#slowness [aria-pressed=true]")).to_have_text("2×")
 
 
+def test_who_goes_on_before_the_answer_misses_none(
+    context: BrowserContext, server: Server, folder: Path
+) -> None:
+    page = opened(context, server)
+    waiting: list[Route] = []
+    page.route("**/mark", lambda route: waiting.append(route))
+    press(page, "r", "j")
+    at(page, 2)
+    page.wait_for_function("() => true")
+    assert len(waiting) == 1
+    waiting[0].continue_()
+    expect(page.locator("#said")).to_have_text("1: right")
+    at(page, 2)
+    assert said(folder) == [("anna", 0, "right", "", "")]
+    expect(page.locator("#count")).to_have_text("1 of 7 judged")
+
+
 def test_what_cannot_be_heard_is_said_and_can_be_marked(
     context: BrowserContext, server: Server, folder: Path
 ) -> None:
+    (folder / "clips/00007.png").write_bytes(b"")
     page = opened(context, server)
     trouble = page.locator("#trouble")
     press(page, "j", "j")
@@ -289,7 +307,7 @@ def test_what_cannot_be_heard_is_said_and_can_be_marked(
     expect(trouble).to_have_text("The file 00006.flac is not there.")
     press(page, "w")
     at(page, 7)
-    expect(trouble).to_be_hidden()
+    expect(trouble).to_have_text("The picture of this clip cannot be shown.")
     press(page, "Space")
     playing(page, 0.1, 4)  # Still twice as slow.
     assert [one[1:3] for one in said(folder)] == [(6, "unsure"), (10, "wrong")]

@@ -162,6 +162,26 @@ def test_recordings_that_cannot_be_read(
     rows = duckdb.sql(f"SELECT clip, clip_start, problem FROM {table}").fetchall()
     assert all(clip is start is None and problem for clip, start, problem in rows) and len(rows) > 1
     assert f"No clip      {len(rows)} detections: the column problem tells why" in said
+    assert "Tell where it is with --root." in said
+
+
+def test_a_sample_that_was_interrupted_is_drawn_again(out: Path, tmp_path: Path) -> None:
+    command = ["sample", str(out), "--draw", "random", "--number", "1", "--output"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    left = tmp_path / "left"
+    (left / "clips").mkdir(parents=True)
+    for name in ("00001.flac", "00999.wav", "00999.png"):
+        (left / "clips" / name).write_bytes(b"of another draw")
+    assert main([*command, str(left)]) == 0
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    assert files(left) == files(tmp_path / "whole")
+    (tmp_path / "own/clips").mkdir(parents=True)
+    (tmp_path / "own/clips/song.flac").write_bytes(b"")
+    assert main([*command, str(tmp_path / "own")]) == 1
+    assert (tmp_path / "own/clips/song.flac").exists()
 
 
 def test_what_cannot_be_done(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
