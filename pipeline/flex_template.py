@@ -28,5 +28,7 @@ def as_options(parameters: Sequence[str]) -> list[str]:
                 parameter = ours
             elif flags[ours] and is_valued and value.lower() in FALSE:
                 continue
+            elif is_valued and not value:
+                continue  # A field of the template's form that was left blank.
         options.append(parameter)
     return options

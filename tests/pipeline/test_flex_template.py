@@ -80,6 +80,8 @@ def test_parameters_become_options(actions: dict[str, argparse.Action]) -> None:
         *("--temp_location=gs://b/t_t", "--redo-damaged", "--time-pattern=x_%Y=*", "--hop", "2"),
     ]
     assert as_options(["--embeddings=perhaps"]) == ["--embeddings=perhaps"]  # argparse refuses it
+    # Fields that were left blank.
+    assert as_options(["--hop=", "--input=x", "--site=", "--prune="]) == ["--input=x"]
     assert as_options(["--min-score=0.2", "--embeddings"]) == ["--min-score=0.2", "--embeddings"]
 
 
