@@ -24,7 +24,7 @@ from pipeline.rehearsal import ENOUGH_S, Rehearsal, sample_spans
 from pipeline.runner import cores, is_local_runner
 from pipeline.storage import Folder, write_report
 from pipeline.summary import duration
-from pipeline.text import count
+from pipeline.text import count, size
 
 
 @dataclass(frozen=True)
@@ -169,15 +169,6 @@ def _estimate(
         output_bytes=output,
         price=options.price,
     )
-
-
-def size(number: float) -> str:
-    """A number of bytes for people."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if number < 1000:
-            return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} PB"
 
 
 def screen(e: Estimate, output: str) -> str:

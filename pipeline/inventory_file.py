@@ -16,6 +16,7 @@ from pipeline.parts import write_table
 from pipeline.runner import check_beam_options, hands_over, is_dataflow
 from pipeline.storage import Folder, absolute, file_at
 from pipeline.summary import duration
+from pipeline.text import size
 
 WORK = ".work"
 """Added to the file's name: the folder of what is probed, until the file is whole."""
@@ -82,10 +83,10 @@ def _readable(inventory: pa.Table) -> pa.Table:
 def screen(inventory: pa.Table, output: str) -> str:
     """What an inventory holds, for people."""
     seconds = pc.sum(inventory["duration_s"]).as_py() or 0.0
-    size = pc.sum(inventory["size_bytes"]).as_py() or 0
+    total = pc.sum(inventory["size_bytes"]).as_py() or 0
     reasons = Counter(reason for reason in inventory["reason"].to_pylist() if reason)
     lines = [
-        f"Recordings   {inventory.num_rows:,}, {duration(seconds)} of audio, {size / 1e9:,.1f} GB",
+        f"Recordings   {inventory.num_rows:,}, {duration(seconds)} of audio, {size(total)}",
         *(f"Unreadable   {count:,} {reason}" for reason, count in reasons.most_common()),
         f"Inventory    {output}",
     ]

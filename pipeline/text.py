@@ -34,3 +34,12 @@ def align(lines: Sequence[Sequence[str]], left: int) -> list[str]:
         ).rstrip()
         for line in lines
     ]
+
+
+def size(number: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if number < 1000:
+            return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} PB"
