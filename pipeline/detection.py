@@ -28,7 +28,7 @@ from pipeline.memory import release_memory
 from pipeline.plan import ShardRef, Standing, read_refs, read_shards, read_standing
 from pipeline.planning import Setting, plan_run, say
 from pipeline.pool import pool, retire
-from pipeline.run_record import RETRIES, RunRecord, dead_plans, last_value, living_runs
+from pipeline.run_record import FAILED, RETRIES, RunRecord, dead_plans, last_value, living_runs
 from pipeline.runner import (
     PROBES_PER_S,
     check_beam_options,
@@ -45,7 +45,7 @@ from pipeline.summary import check_not_empty, duration, screen, summarise, talli
 Prober = Callable[[int], None]
 """Reads the headers of so many recordings."""
 Tell = Callable[[Mapping[str, int]], None]
-FAILED, SKIPPED = 1, 3
+SKIPPED = 3
 CELLS_PER_S = 4e6
 """Spectrogram cells that one core takes from audio to scores in a second with the paper's
 network, to the order of magnitude: it decides between one process and several."""

@@ -13,6 +13,8 @@ from typing import Any
 from model.retries import take_retries
 from pipeline.storage import Folder
 
+FAILED = 1
+"""Exit status of a run that did not do all."""
 RETRIES = "retries_"
 """Begins the names of the job's sums that count requests to storage made again."""
 LONGEST = timedelta(days=30)
@@ -54,6 +56,12 @@ class RunRecord:
     def finish(self, out: Folder, **more: Any) -> None:
         """Writes how the run ended."""
         self.write(out, finished=datetime.now(UTC).isoformat(timespec="seconds"), **more)
+
+    @property
+    def did_all(self) -> bool:
+        """Whether it ended with every shard of its plan done."""
+        ended = "finished" in self.values and "error" not in self.values
+        return ended and self.values.get("status") != FAILED
 
     @property
     def is_alive(self) -> bool:

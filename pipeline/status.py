@@ -3,6 +3,7 @@
 import io
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -77,12 +78,11 @@ def read_status(out: Folder, now: float | None = None) -> Status:
     for row in rows:
         tally.add_json(row.tally)
     commits = [row for row in rows if row.coverage_id is not None]
-    # A shard of the plan is done when another coverage stands than before.
     seconds = {row.path: row.tally["micros"][0] * MICRO for row in commits}
     if plan is not None:
         found = {row.path: row.coverage_id for row in commits}
-        done = {path for path, one in plan.items() if found.get(path) not in (None, one.seen)}
-        seconds = {path: plan[path].seconds for path in done}
+        left = undone(run, plan, found)
+        seconds = {path: one.seconds for path, one in plan.items() if path not in left}
     done_s = sum(seconds.values())
     last = max((row.modified for row in commits if row.path in seconds), default=None)
     rate = left_s = None
@@ -118,6 +118,19 @@ def read_status(out: Folder, now: float | None = None) -> Status:
         tally=tally,
         is_alive=bool(run and run.is_alive),
     )
+
+
+def undone(
+    run: RunRecord | None, plan: Mapping[str, Planned], found: Mapping[str, str | None]
+) -> set[str]:
+    """The shards of a run's plan that are not done; `found` are the coverages that stand.
+
+    A shard is done when another coverage stands than before, and all are when the run says so:
+    what was tried again with the same outcome leaves the same coverage.
+    """
+    if run is not None and run.did_all:
+        return set()
+    return {path for path, one in plan.items() if found.get(path) in (None, one.seen)}
 
 
 def _state(run: RunRecord | None) -> str:

@@ -4,7 +4,7 @@ import sys
 
 from pipeline.dataset import Dataset, open_dataset
 from pipeline.run_record import read_runs
-from pipeline.status import read_plan
+from pipeline.status import read_plan, undone
 from pipeline.text import count
 
 
@@ -24,11 +24,11 @@ def unfinished_note(dataset: Dataset) -> str | None:
     run = next((run for run in reversed(runs) if run.is_alive), runs[-1] if runs else None)
     plan = (read_plan(out, run) if run else None) or {}
     found = {key.path: None if one is None else one.coverage_id for key, one in commits.items()}
-    left = sum(found.get(path) in (None, one.seen) for path, one in plan.items())
-    torn = sum(commit is None for key, commit in commits.items() if key.path not in plan)
+    left = undone(run, plan, found)
+    torn = sum(one is None for path, one in found.items() if path not in left)
     notes = []
     if left:
-        whole = f"{left:,} of the {count(len(plan), 'shard')} of the last run are not done"
+        whole = f"{len(left):,} of the {count(len(plan), 'shard')} of the last run are not done"
         is_alive = run is not None and run.is_alive
         notes.append(
             f"A run is still writing this dataset: {whole}."

@@ -15,9 +15,12 @@ from pipeline.cli import main
 from pipeline.dataset import open_dataset
 from pipeline.report import make_report
 from pipeline.report_page import page
+from pipeline.status import read_status
+from pipeline.storage import Folder
 from pipeline.unfinished import unfinished_note
 from tests.pipeline.archive import LABELS, tone, write
 from tests.pipeline.test_detection import detect
+from tests.pipeline.test_inventory import SECONDS, table, told
 from tests.pipeline.test_report import page_data
 
 SHARDS = 30
@@ -98,6 +101,21 @@ def test_after_a_kill_and_after_the_next_run(
         "1 shard of the dataset, whose parts do not belong together, left out; the same detect "
         "command writes them again."
     )
+
+
+def test_a_new_try_with_the_same_outcome_is_done(bundle: Path, tmp_path: Path) -> None:
+    """What can be cured is tried by each run; it may leave the same coverage as before."""
+    audio, out = tmp_path / "audio", tmp_path / "out"
+    for name, seconds in SECONDS.items():
+        write(audio / name, tone(seconds))
+    known = told(audio)
+    known["duration"][0] = 5.0
+    inventory = table(tmp_path / "inventory.parquet", known)
+    for _ in range(2):
+        assert detect(inventory, bundle, out, "--slot", "1", "--root", str(audio)) == 0
+        status = read_status(Folder(str(out)))
+        assert status.done == status.planned and status.done_s == status.planned_s
+        assert unfinished_note(open_dataset(str(out))) is None
 
 
 @pytest.mark.parametrize("command", READERS)
