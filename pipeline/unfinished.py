@@ -28,7 +28,8 @@ def unfinished_note(dataset: Dataset) -> str | None:
     torn = sum(one is None for path, one in found.items() if path not in left)
     notes = []
     if left:
-        whole = f"{len(left):,} of the {count(len(plan), 'shard')} of the last run are not done"
+        verb = "is" if len(left) == 1 else "are"
+        whole = f"{len(left):,} of the last run's {count(len(plan), 'shard')} {verb} not done"
         is_alive = run is not None and run.is_alive
         notes.append(
             f"A run is still writing this dataset: {whole}."

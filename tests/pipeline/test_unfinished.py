@@ -74,7 +74,7 @@ def half(audio: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def left(note: str | None) -> int:
     """How many shards a note says are not done."""
     found = re.fullmatch(
-        rf"The dataset is not whole: (\d+) of the {SHARDS} shards of the last run are not done; "
+        rf"The dataset is not whole: (\d+) of the last run's {SHARDS} shards (?:is|are) not done; "
         "the same detect command goes on from there.",
         note or "",
     )
