@@ -125,11 +125,12 @@ def undone(
 ) -> set[str]:
     """The shards of a run's plan that are not done; `found` are the coverages that stand.
 
-    A shard is done when another coverage stands than before, and all are when the run says so:
-    what was tried again with the same outcome leaves the same coverage.
+    A shard is done when another coverage stands than before, and all are when the run says so, for
+    what was tried again with the same outcome leaves the same coverage; but for those of which
+    somebody has taken the coverage away.
     """
     if run is not None and run.did_all:
-        return set()
+        return {path for path, one in plan.items() if one.seconds and path not in found}
     return {path for path, one in plan.items() if found.get(path) in (None, one.seen)}
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
+from pipeline.dataset import open_dataset
 from pipeline.status import read_status, screen
 from pipeline.storage import Folder
+from pipeline.unfinished import unfinished_note
 from tests.pipeline.archive import tone, write
 from tests.pipeline.test_detection import detect, rows
 
@@ -128,6 +130,17 @@ def test_where_there_is_no_dataset(
     (tmp_path / "empty").mkdir()
     assert main(["status", str(tmp_path / name)]) == 1
     assert "There is no dataset in" in capsys.readouterr().err
+
+
+def test_coverage_that_somebody_took_away(made: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(made, tmp_path / "out")
+    min(out.glob("coverage/site=A/date=2024-06-01/*.parquet")).unlink()
+    status = read_status(Folder(str(out)))
+    assert (status.done, status.planned) == (SHARDS - 1, SHARDS)
+    assert unfinished_note(open_dataset(str(out))) == (
+        f"The dataset is not whole: 1 of the last run's {SHARDS} shards is not done; the same "
+        "detect command goes on from there."
+    )
 
 
 def test_a_plan_that_somebody_broke(made: Path, tmp_path: Path) -> None:
