@@ -13,7 +13,7 @@ from model.bundle import Bundle, load_bundle
 from model.errors import UserError
 from pipeline.deployments import Deployment, read_deployments
 from pipeline.duck_files import DuckFiles
-from pipeline.identity import read_identity
+from pipeline.identity import require_identity
 from pipeline.plan import Standing, read_standing
 from pipeline.run_record import last_value
 from pipeline.schema import list_bytes, plain, tables_of
@@ -49,14 +49,6 @@ class Dataset:
     def deployments(self) -> tuple[Deployment, ...] | None:
         """The deployments beside the tables, read now; None where none were given."""
         return read_deployments(self.folder)
-
-
-def require_identity(out: Folder) -> dict[str, Any]:
-    """The identity of the dataset in a folder or URL; UserError where there is none."""
-    identity = read_identity(out)
-    if identity is None:
-        raise UserError(f"There is no dataset in {out.url}; give the output of a detection run.")
-    return identity
 
 
 def open_dataset(output: str, standing: Standing | None = None) -> Dataset:

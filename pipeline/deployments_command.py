@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write or show the deployments of a dataset; exit status 0, UserError for a bad table."""
     from model.tables import read_table
-    from pipeline.dataset import open_dataset, require_identity
+    from pipeline.dataset import open_dataset
     from pipeline.deployments import NAME, parse_deployments, write_deployments
+    from pipeline.identity import require_identity
     from pipeline.storage import Folder
 
     out = Folder(args.dataset)

@@ -1,5 +1,6 @@
 """The identity of a dataset: what must be equal for two runs to write into one."""
 
+import contextlib
 from typing import Any
 
 from model.bundle import Bundle
@@ -58,6 +59,16 @@ def read_identity(out: Folder) -> dict[str, Any] | None:
     if found is not None and (not isinstance(found, dict) or found.get("dataset") != "dawnchorus"):
         raise UserError(f"{out.at(NAME)} is not that of a dawnchorus dataset; use another output.")
     return found
+
+
+def require_identity(out: Folder) -> dict[str, Any]:
+    """The identity of the dataset in a folder or URL; UserError where there is none."""
+    identity = None
+    with contextlib.suppress(NotADirectoryError):
+        identity = read_identity(out)
+    if identity is None:
+        raise UserError(f"There is no dataset in {out.url}; give the output of a detection run.")
+    return identity
 
 
 def check_identity(out: Folder, wanted: dict[str, Any], slot_hours: int | None) -> None:

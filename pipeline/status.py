@@ -10,9 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from model.errors import UserError
 from pipeline.commit_index import refresh, rows_of
-from pipeline.identity import read_identity
+from pipeline.identity import require_identity
 from pipeline.run_record import RunRecord, read_runs
 from pipeline.shard_key import ShardKey
 from pipeline.storage import Folder
@@ -68,8 +67,8 @@ def read_status(out: Folder, now: float | None = None) -> Status:
     """The status of a dataset. Raises UserError where there is none."""
     now = time.time() if now is None else now
     runs = read_runs(out)
-    if read_identity(out) is None and not runs:
-        raise UserError(f"There is no dataset in {out.url}; give the output of a detection run.")
+    if not runs:
+        require_identity(out)
     living = [run for run in runs if run.is_alive]
     run = living[-1] if living else runs[-1] if runs else None
     plan = read_plan(out, run) if run else None

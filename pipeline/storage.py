@@ -147,7 +147,7 @@ class Folder:
         """The JSON content; None if there is no such file."""
         try:
             return json.loads(self.read(name))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
