@@ -31,7 +31,7 @@ def test_nothing_is_imported_that_is_not_declared() -> None:
         for line in importlib.metadata.requires("dawnchorus") or []
         if 'extra == "test"' not in line
     }
-    names = {"scikit_learn": "sklearn"}
+    names = {"scikit_learn": "sklearn", "pillow": "PIL"}
     known = {names.get(name, name) for name in declared} | {"model", "pipeline"}
     import sys
 
