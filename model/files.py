@@ -40,14 +40,13 @@ def file_system(url: str) -> Any:
     """
     try:
         return _file_system(url)
-    except ImportError as error:
-        known = known_implementations.get(url.partition("://")[0], {}).get("err")
-        why = str(known or error)
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        why = str(error).strip().partition("\n")[0]
-    raise UserError(f"{url} cannot be opened: {why.rstrip('.')}.")
+        library = known_implementations.get(url.partition("://")[0], {}).get("err")
+        told = library if isinstance(error, ImportError) and library else str(error)
+        why = told.strip().partition("\n")[0].rstrip(".")
+        raise UserError(f"{url} cannot be opened: {why}.") from error
 
 
 def _file_system(url: str) -> Any:

@@ -74,9 +74,9 @@ def require_identity(out: Folder) -> dict[str, Any]:
 def check_identity(out: Folder, wanted: dict[str, Any], slot_hours: int | None) -> None:
     """Raises UserError, naming every difference, if a run contradicts the dataset in `out`."""
     standing = read_identity(out)
-    if standing is None and not out.is_local:
-        next(iter(out.walk()), None)  # A bucket that is not there is told before anything is done.
     if standing is None:
+        if not out.is_local:
+            next(iter(out.walk()), None)  # Raises for a bucket that is not there, before any work.
         return
     if slot_hours is not None:
         wanted = wanted | {"slot_hours": slot_hours}

@@ -97,6 +97,13 @@ def read_runs(out: Folder) -> list[RunRecord]:
     return [record for record in records if record is not None]
 
 
+def latest_run(out: Folder) -> RunRecord | None:
+    """The living run that began last, else the last of all; None without any."""
+    runs = read_runs(out)
+    living = [run for run in runs if run.is_alive]
+    return next(reversed(living or runs), None)
+
+
 def read_run(out: Folder, name: str) -> RunRecord | None:
     """A run's record; None if there is none, or somebody broke it."""
     values = None

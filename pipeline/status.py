@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.commit_index import refresh, rows_of
 from pipeline.identity import require_identity
-from pipeline.run_record import RunRecord, read_runs
+from pipeline.run_record import RunRecord, latest_run
 from pipeline.shard_key import ShardKey
 from pipeline.storage import Folder
 from pipeline.summary import LABELS_SHOWN, duration
@@ -66,11 +66,9 @@ class Planned:
 def read_status(out: Folder, now: float | None = None) -> Status:
     """The status of a dataset. Raises UserError where there is none."""
     now = time.time() if now is None else now
-    runs = read_runs(out)
-    if not runs:
+    run = latest_run(out)
+    if run is None:
         require_identity(out)
-    living = [run for run in runs if run.is_alive]
-    run = living[-1] if living else runs[-1] if runs else None
     plan = read_plan(out, run) if run else None
     rows = list(rows_of(refresh(out, every_part=False)))
     tally = Tally()

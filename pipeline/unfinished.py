@@ -3,7 +3,7 @@
 import sys
 
 from pipeline.dataset import Dataset, open_dataset
-from pipeline.run_record import read_runs
+from pipeline.run_record import latest_run
 from pipeline.status import read_plan, undone
 from pipeline.text import count
 
@@ -20,8 +20,7 @@ def open_warned(output: str) -> Dataset:
 def unfinished_note(dataset: Dataset) -> str | None:
     """Sentences that say what of the last run is not committed; None where all of it is."""
     out, commits = dataset.folder, dataset.standing.commits
-    runs = read_runs(out)
-    run = next((run for run in reversed(runs) if run.is_alive), runs[-1] if runs else None)
+    run = latest_run(out)
     plan = (read_plan(out, run) if run else None) or {}
     found = {key.path: None if one is None else one.coverage_id for key, one in commits.items()}
     left = undone(run, plan, found)

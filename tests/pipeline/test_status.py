@@ -78,14 +78,14 @@ def test_without_a_plan(made: Path, tmp_path: Path) -> None:
     assert "of" not in screen(after).splitlines()[2]
 
 
-def test_while_it_works_and_after_a_kill(audio: Path, bundle: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def stopped_run(audio: Path, bundle: Path, out: Path, *more: str) -> "subprocess.Popen[bytes]":
+    """A run with one worker, halted after some of its shards were committed."""
     code = "import sys; from pipeline.cli import main; sys.exit(main())"
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     job = subprocess.Popen(
         [
             *(sys.executable, "-c", code, "detect", "--input", str(audio), "--slot", "1"),
-            *("--model", str(bundle), "--output", str(out), "--direct_num_workers=1"),
+            *("--model", str(bundle), "--output", str(out), "--direct_num_workers=1", *more),
         ],
         env=os.environ | {"PYTHONPATH": path},
         stdout=subprocess.DEVNULL,
@@ -95,6 +95,12 @@ def test_while_it_works_and_after_a_kill(audio: Path, bundle: Path, tmp_path: Pa
         assert job.poll() is None
         time.sleep(0.01)
     job.send_signal(signal.SIGSTOP)
+    return job
+
+
+def test_while_it_works_and_after_a_kill(audio: Path, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    job = stopped_run(audio, bundle, out)
     now = time.time()
     status = read_status(Folder(str(out)), now)
     assert status.is_alive and status.run_state.startswith("works, started 20")

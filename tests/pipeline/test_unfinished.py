@@ -3,10 +3,6 @@
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,9 +18,8 @@ from tests.pipeline.archive import LABELS, tone, write
 from tests.pipeline.test_detection import detect
 from tests.pipeline.test_inventory import SECONDS, table, told
 from tests.pipeline.test_report import page_data
+from tests.pipeline.test_status import SHARDS, stopped_run
 
-SHARDS = 30
-CODE = "import sys; from pipeline.cli import main; sys.exit(main())"
 READERS = ["activity", "events", "report", "export --to csv", "sample --number 1 --clips none"]
 
 
@@ -41,29 +36,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def half(audio: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset whose run was killed after some shards."""
     out = tmp_path_factory.mktemp("half") / "out"
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    options = ["--model", str(bundle), "--output", str(out), "--min-score", "0"]
-    job = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            CODE,
-            "detect",
-            "--input",
-            str(audio),
-            "--slot",
-            "1",
-            "--direct_num_workers=1",
-            *options,
-        ],
-        env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while len(list(out.glob("coverage/*/*/*.parquet"))) < 3:
-        assert job.poll() is None
-        time.sleep(0.01)
-    job.send_signal(signal.SIGSTOP)
+    job = stopped_run(audio, bundle, out, "--min-score", "0")
     note = unfinished_note(open_dataset(str(out)))
     assert note and note.startswith("A run is still writing this dataset: ")
     job.kill()
